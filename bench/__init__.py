@@ -1,0 +1,1 @@
+"""The harness that every self-supervised method shares: data, training, evaluation, storage, tables."""

@@ -1,0 +1,16 @@
+"""Errors that are the user's to mend: one clear line, never a traceback."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """The command, a setting or the data is wrong; the message says what, and what would be right."""
+
+
+def unknown(kind: str, value: str, valid: Iterable[str]) -> UserError:
+    """`unknown method 'rapt': did you mean 'raft'? one of byol, raft, ...`"""
+    names = sorted(valid)
+    close = get_close_matches(value, names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return UserError(f"unknown {kind} {value!r}: {hint}one of {', '.join(names)}")

@@ -1,0 +1,20 @@
+"""Named random streams: one seed, several independent generators.
+
+A stream is a pure function of (seed, name, index), so nothing has to be saved to resume a run, and no draw in
+one place (say, a method's dropout) shifts the draws in another (say, the augmentations): runs stay paired.
+"""
+
+import hashlib
+from typing import Literal
+
+import torch
+
+Stream = Literal["init", "order", "augment", "probe"]
+
+
+def stream(seed: int, name: Stream, *index: int) -> torch.Generator:
+    """A CPU generator for `name` ("init" | "order" | "augment" | "probe"), e.g. one an epoch or one a step."""
+    digest = hashlib.sha256(repr((seed, name, *index)).encode()).digest()
+    generator = torch.Generator()
+    generator.manual_seed(int.from_bytes(digest[:8], "little") >> 1)  # 63 bits: manual_seed takes an int64
+    return generator

@@ -1,0 +1,102 @@
+"""What a method is: an online network that learns from two views, and perhaps a mean teacher."""
+
+import copy
+import math
+from typing import Any, ClassVar, Literal, cast
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+
+class MethodConfig(BaseModel):
+    """A method's own hyperparameters: immutable, validated, each with a docstring."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class Method(nn.Module):
+    """Base of all methods. A subclass builds its heads in __init__ and its loss in forward."""
+
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
+    uses_labels: ClassVar[bool] = False
+    """True for the supervised baseline alone: the others never see labels."""
+
+    def __init__(self, backbone: nn.Module, config: Any) -> None:
+        """`backbone` maps [N, 3, H, W] to [N, backbone.num_features]; it is the online network, what evaluation sees."""
+        super().__init__()
+        self.backbone = backbone
+        self.feature_dim = cast(int, backbone.num_features)
+        self.config = config
+        self.projector: nn.Module = nn.Identity()
+
+    def forward(self, x1: Tensor, x2: Tensor) -> dict[str, Tensor]:
+        """Two views [N, 3, H, W] of the same images -> {"loss": scalar, and scalars worth logging}."""
+        raise NotImplementedError
+
+    def embed(self, x: Tensor) -> Tensor:
+        """z = g(f(x)): projector outputs [N, D] of images [N, 3, H, W], for the diagnostics."""
+        return cast(Tensor, self.projector(self.backbone(x)))
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Parameters for the optimizer; a group with "constant_lr": True keeps its rate. Empty: nothing to train."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad]}]
+
+    def after_step(self, progress: float) -> None:
+        """Called after every optimizer step; `progress` in [0, 1] is the share of the training that is done."""
+
+
+class TeacherConfig(MethodConfig):
+    """Hyperparameters of the methods that have a mean teacher."""
+
+    tau: float = Field(0.99, ge=0, le=1)
+    """EMA rate of the teacher at the start of training; 1 never moves it."""
+    tau_schedule: Literal["cosine", "constant"] = "cosine"
+    """cosine: tau rises to 1, as BYOL; constant: as RAFT's authors."""
+    teacher_init: Literal["copy", "random"] = "copy"
+    """copy: the teacher starts as the online network (BYOL); random: with weights of its own (RAFT's authors)."""
+
+
+class Teacher(nn.Module):
+    """Mean teacher f', g': an exponential moving average of online networks. No gradient; batch statistics.
+
+    Parameters are averaged. Buffers (batch-norm's running statistics) are the teacher's own: it runs in train mode,
+    as in BYOL's code, and so never reads them.
+    """
+
+    def __init__(self, backbone: nn.Module, projector: nn.Module, config: TeacherConfig) -> None:
+        super().__init__()
+        self.backbone = copy.deepcopy(backbone)
+        self.projector = copy.deepcopy(projector)
+        self.config = config
+        if config.teacher_init == "random":
+            _reinitialise(self)
+        self.requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        """z' = g'(f'(x)) [N, D] of images [N, 3, H, W]."""
+        return cast(Tensor, self.projector(self.backbone(x)))
+
+    def tau(self, progress: float) -> float:
+        """BYOL: tau_k = 1 - (1 - tau) (cos(pi k / K) + 1) / 2, with progress = k / K."""
+        if self.config.tau_schedule == "constant":
+            return self.config.tau
+        return 1 - (1 - self.config.tau) * (math.cos(math.pi * progress) + 1) / 2
+
+    @torch.no_grad()
+    def follow(self, backbone: nn.Module, projector: nn.Module, progress: float) -> None:
+        """teacher <- tau teacher + (1 - tau) online, at once for all parameters."""
+        online = [*backbone.parameters(), *projector.parameters()]
+        own = [*self.backbone.parameters(), *self.projector.parameters()]
+        torch._foreach_lerp_(own, online, 1 - self.tau(progress))
+
+
+def _reinitialise(network: nn.Module) -> None:
+    """Draw new initial weights in place: every layer's own rule, then the model's (timm's `init_weights`)."""
+    for module in network.modules():
+        if callable(getattr(module, "reset_parameters", None)):
+            module.reset_parameters()
+    for module in network.modules():
+        if callable(getattr(module, "init_weights", None)):
+            module.init_weights()

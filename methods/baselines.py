@@ -1,0 +1,34 @@
+"""The two rows every table needs: an untrained backbone, and one trained with labels."""
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from methods.base import Method, MethodConfig
+
+
+class RandomInit(Method):
+    """Nothing is trained: what the architecture alone gives."""
+
+    def forward(self, x1: Tensor, x2: Tensor) -> dict[str, Tensor]:
+        return {"loss": (self.embed(x1) - self.embed(x2)).float().pow(2).mean()}
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        return []
+
+
+class Supervised(Method):
+    """Cross-entropy with labels on the same views and steps: what labels would give."""
+
+    uses_labels = True
+
+    def __init__(self, backbone: nn.Module, config: MethodConfig, n_classes: int) -> None:
+        super().__init__(backbone, config)
+        self.classifier = nn.Linear(self.feature_dim, n_classes)
+
+    def forward(self, x1: Tensor, x2: Tensor, labels: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+        """`labels` [N]; images with label -1 (validation, unlabelled) do not count."""
+        logits1, logits2 = self.classifier(self.backbone(x1)), self.classifier(self.backbone(x2))
+        loss = F.cross_entropy(logits1.float(), labels, ignore_index=-1)
+        return {"loss": (loss + F.cross_entropy(logits2.float(), labels, ignore_index=-1)) / 2}

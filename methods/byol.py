@@ -1,0 +1,44 @@
+"""BYOL: predict the mean teacher's embedding of the other view. arXiv 2006.07733"""
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from methods import heads
+from methods.base import Method, Teacher, TeacherConfig
+from methods.losses import normalize, squared_distance
+
+
+class BYOLConfig(TeacherConfig):
+    projector_hidden: int = Field(256, ge=1)
+    """Width of the projector's hidden layer."""
+    projector_out: int = Field(128, ge=1)
+    """Dimension of the embeddings z, q and t."""
+    predictor: heads.PredictorKind = "mlp"
+    """mlp, linear (one matrix) or none (identity), as in RAFT's ablation."""
+    predictor_hidden: int = Field(256, ge=1)
+    """Width of the mlp predictor's hidden layer."""
+
+
+class BYOL(Method):
+    Config = BYOLConfig
+    config: BYOLConfig
+
+    def __init__(self, backbone: nn.Module, config: BYOLConfig) -> None:
+        super().__init__(backbone, config)
+        self.projector = heads.mlp(self.feature_dim, config.projector_hidden, config.projector_out)
+        self.predictor = heads.predictor(config.predictor, config.projector_out, config.predictor_hidden)
+        self.teacher = Teacher(self.backbone, self.projector, config)
+
+    def embeddings(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Unit predictions q1, q2 and teacher targets t1, t2 [N, D] of two views: one forward pass a view."""
+        q1 = normalize(self.predictor(self.projector(self.backbone(x1))))  # [N, D]
+        q2 = normalize(self.predictor(self.projector(self.backbone(x2))))
+        t1, t2 = normalize(self.teacher(x1)), normalize(self.teacher(x2))  # stop-gradient
+        return q1, q2, t1, t2
+
+    def forward(self, x1: Tensor, x2: Tensor) -> dict[str, Tensor]:
+        q1, q2, t1, t2 = self.embeddings(x1, x2)
+        return {"loss": (squared_distance(q1, t2) + squared_distance(q2, t1)) / 2}
+
+    def after_step(self, progress: float) -> None:
+        self.teacher.follow(self.backbone, self.projector, progress)

@@ -1,0 +1,26 @@
+"""Losses as functions of embeddings; all in float32, whatever autocast says."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def normalize(z: Tensor) -> Tensor:
+    """Rows of [N, D] scaled to unit length, in float32."""
+    return F.normalize(z.float(), dim=1)
+
+
+def squared_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Mean |a - b|^2 over the batch, for unit rows a, b [N, D] -> scalar in [0, 4]."""
+    return 2 - 2 * (a * b).sum(dim=1).mean()  # |a - b|^2 = 2 - 2 cos(a, b) of unit vectors
+
+
+def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
+    """SimCLR's loss over 2N views: z1, z2 unit rows [N, D] -> scalar. arXiv 2002.05709, equation 1."""
+    n = len(z1)
+    z = torch.cat([z1, z2]).float()  # [2N, D]
+    with torch.autocast(z.device.type, enabled=False):
+        logits = z @ z.T / temperature  # [2N, 2N]
+    logits = logits.masked_fill(torch.eye(2 * n, dtype=torch.bool, device=z.device), float("-inf"))
+    positives = torch.arange(2 * n, device=z.device).roll(n)  # view i's positive is the other view of its image
+    return F.cross_entropy(logits, positives)
