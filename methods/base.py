@@ -23,7 +23,10 @@ class Method(nn.Module):
     """True for the supervised baseline alone: the others never see labels."""
 
     def __init__(self, backbone: nn.Module, config: Any) -> None:
-        """`backbone` maps [N, 3, H, W] to [N, backbone.num_features]; it is the online network, what evaluation sees."""
+        """`backbone`: [N, 3, H, W] -> [N, num_features], the online network, what evaluation sees.
+
+        It has the attributes num_features and recreate(), which makes the same network with new initial weights.
+        """
         super().__init__()
         self.backbone = backbone
         self.feature_dim = cast(int, backbone.num_features)
@@ -70,7 +73,8 @@ class Teacher(nn.Module):
         self.projector = copy.deepcopy(projector)
         self.config = config
         if config.teacher_init == "random":
-            _reinitialise(self)
+            self.backbone.load_state_dict(backbone.recreate().state_dict())  # type: ignore[operator]
+            _reinitialise(self.projector)
         self.requires_grad_(False)
 
     @torch.no_grad()
@@ -87,16 +91,13 @@ class Teacher(nn.Module):
     @torch.no_grad()
     def follow(self, backbone: nn.Module, projector: nn.Module, progress: float) -> None:
         """teacher <- tau teacher + (1 - tau) online, at once for all parameters."""
-        online = [*backbone.parameters(), *projector.parameters()]
-        own = [*self.backbone.parameters(), *self.projector.parameters()]
+        online: list[Tensor] = [*backbone.parameters(), *projector.parameters()]
+        own: list[Tensor] = [*self.backbone.parameters(), *self.projector.parameters()]
         torch._foreach_lerp_(own, online, 1 - self.tau(progress))
 
 
-def _reinitialise(network: nn.Module) -> None:
-    """Draw new initial weights in place: every layer's own rule, then the model's (timm's `init_weights`)."""
-    for module in network.modules():
-        if callable(getattr(module, "reset_parameters", None)):
-            module.reset_parameters()
-    for module in network.modules():
-        if callable(getattr(module, "init_weights", None)):
-            module.init_weights()
+def _reinitialise(head: nn.Module) -> None:
+    """Draw new initial weights in place, by every layer's own rule."""
+    for module in head.modules():
+        if callable(reset := getattr(module, "reset_parameters", None)):
+            reset()

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.base import Method, MethodConfig
+from methods.losses import cross_entropy
 
 
 class RandomInit(Method):
@@ -30,5 +30,4 @@ class Supervised(Method):
     def forward(self, x1: Tensor, x2: Tensor, labels: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
         """`labels` [N]; images with label -1 (validation, unlabelled) do not count."""
         logits1, logits2 = self.classifier(self.backbone(x1)), self.classifier(self.backbone(x2))
-        loss = F.cross_entropy(logits1.float(), labels, ignore_index=-1)
-        return {"loss": (loss + F.cross_entropy(logits2.float(), labels, ignore_index=-1)) / 2}
+        return {"loss": (cross_entropy(logits1, labels) + cross_entropy(logits2, labels)) / 2}

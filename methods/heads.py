@@ -1,17 +1,25 @@
 """Projectors and predictors."""
 
+from itertools import pairwise
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 PredictorKind = Literal["mlp", "linear", "none"]
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch normalisation in float32, whatever autocast makes of the layer before it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.float())
 
 
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     """BYOL's head: Linear - BatchNorm - ReLU - Linear, [N, inputs] -> [N, outputs]."""
     return nn.Sequential(
         nn.Linear(inputs, hidden, bias=False),  # the normalisation that follows would remove a bias
-        nn.BatchNorm1d(hidden),
+        BatchNorm(hidden),
         nn.ReLU(inplace=True),
         nn.Linear(hidden, outputs),
     )
@@ -21,9 +29,9 @@ def deep_projector(inputs: int, hidden: int, outputs: int, layers: int) -> nn.Se
     """SimSiam's projector: `layers` Linear - BatchNorm, ReLU between them; the last norm has no affine part."""
     widths = [inputs, *[hidden] * (layers - 1), outputs]
     blocks: list[nn.Module] = []
-    for i, (n_in, n_out) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+    for i, (n_in, n_out) in enumerate(pairwise(widths)):
         last = i == layers - 1
-        blocks += [nn.Linear(n_in, n_out, bias=False), nn.BatchNorm1d(n_out, affine=not last)]
+        blocks += [nn.Linear(n_in, n_out, bias=False), BatchNorm(n_out, affine=not last)]
         blocks += [] if last else [nn.ReLU(inplace=True)]
     return nn.Sequential(*blocks)
 

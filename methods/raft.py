@@ -27,4 +27,8 @@ class RAFT(BYOL):
         q1, q2, t1, t2 = self.embeddings(x1, x2)
         align = squared_distance(q1, q2)
         runaway = (squared_distance(q1, t1) + squared_distance(q2, t2)) / 2
-        return {"loss": self.config.alpha * align - self.config.beta * runaway, "align": align, "runaway": runaway}
+        return {
+            "loss": self.config.alpha * align - self.config.beta * runaway,
+            "align": align,
+            "runaway": runaway,
+        }

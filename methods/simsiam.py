@@ -45,5 +45,8 @@ class SimSiam(Method):
 
     def param_groups(self) -> list[dict[str, Any]]:
         encoder = [*self.backbone.parameters(), *self.projector.parameters()]
-        predictor = {"params": [*self.predictor.parameters()], "constant_lr": self.config.predictor_constant_lr}
+        predictor = {
+            "params": [*self.predictor.parameters()],
+            "constant_lr": self.config.predictor_constant_lr,
+        }
         return [{"params": encoder}, predictor]
