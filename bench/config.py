@@ -6,12 +6,21 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from bench.errors import UserError, unknown
 from methods import METHODS, MethodConfig
 
-PROTOCOL = 1  # version of the evaluation protocol; part of every run's identity
+SECTIONS = ("method", "data", "backbone", "augment", "optim", "train", "eval")
+PROTOCOL: Literal[1] = 1  # version of the evaluation protocol; part of every run's identity
 
 
 class Section(BaseModel):
@@ -28,7 +37,7 @@ class DataConfig(Section):
     skip_bad: bool = False
     """Leave out unreadable images of a folder (they are named and counted) instead of stopping."""
     fingerprint: str = ""
-    """Hash of an image folder's file names and sizes, filled in by the program: a path is no identity."""
+    """Hash of an image folder's file names and content, filled in by the program: a path is no identity."""
 
 
 class BackboneConfig(Section):
@@ -36,6 +45,8 @@ class BackboneConfig(Section):
     """Any timm model name, or resnet10_small (one block a stage, 16 to 128 channels)."""
     stem: Literal["small", "imagenet"] = "small"
     """small: first convolution 3x3 with stride 1 and no max-pool (for images up to about 64 pixels)."""
+    zero_init: bool = True
+    """ResNets: every residual branch starts at zero, as timm's do; false: as torchvision's. Others: no effect."""
 
 
 class ViewConfig(Section):
@@ -74,7 +85,11 @@ class ViewConfig(Section):
 
     @model_validator(mode="after")
     def _ordered(self) -> "ViewConfig":
-        for low, high in (("crop_min", "crop_max"), ("ratio_min", "ratio_max"), ("blur_sigma_min", "blur_sigma_max")):
+        for low, high in (
+            ("crop_min", "crop_max"),
+            ("ratio_min", "ratio_max"),
+            ("blur_sigma_min", "blur_sigma_max"),
+        ):
             if getattr(self, low) > getattr(self, high):
                 raise ValueError(f"{low}={getattr(self, low)} is above {high}={getattr(self, high)}")
         return self
@@ -115,7 +130,9 @@ class OptimConfig(Section):
     decay_bias_norm: bool = False
     """Apply weight decay (and LARS's adaptation) to biases and normalisation parameters too."""
     warmup_epochs: float = Field(0.0, ge=0)
-    """Epochs of linear warm-up, by step; a cosine to 0 follows."""
+    """Epochs of linear warm-up, by step; `schedule` follows."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """cosine: the rate falls to 0, by step; constant: as RAFT's authors."""
     lars_eta: float = Field(0.02, gt=0)
     """LARS trust coefficient."""
     lars_clip: bool = True
@@ -130,7 +147,7 @@ class TrainConfig(Section):
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: autocast; losses and normalisation stay in float32."""
     compile: bool = False
-    """torch.compile the backbone."""
+    """torch.compile the backbones; where that is not possible the log says so, and the result: `compiled`."""
     threads: int = Field(1, ge=1)
     """CPU threads of one run. Recorded, not hashed: results are bit-equal for equal threads."""
     checkpoint_epochs: int = Field(1, ge=1)
@@ -183,6 +200,7 @@ class RunConfig(Section):
         values = self.model_dump(mode="json")
         for key in ("threads", "checkpoint_epochs"):
             del values["train"][key]
+        del values["data"]["skip_bad"]  # what was left out is decided by the files
         if values["data"]["fingerprint"]:  # the content counts, not where the folder lies
             values["data"]["name"] = "folder"
         text = json.dumps(values, sort_keys=True, allow_nan=False)
@@ -212,7 +230,8 @@ def resolve(values: Mapping[str, Any], overrides: Mapping[str, str]) -> RunConfi
     merged: dict[str, Any] = {k: dict(v) if isinstance(v, Mapping) else v for k, v in values.items()}
     for key, value in overrides.items():
         section, *rest = key.split(".")
-        if key not in keys(merged["method_name"]) and not key.startswith("augment.view2."):
+        of_view2 = key.startswith("augment.view2.") and len(rest) == 2
+        if key not in keys(merged["method_name"]) and not of_view2:
             method = merged["method_name"]
             raise unknown(f"key of {method}" if section == "method" else "key", key, keys(method, section))
         target = merged.setdefault(section, {})
@@ -231,7 +250,7 @@ def keys(method: str, section: str | None = None) -> dict[str, str]:
     sections["method"] = METHODS[method].Config
     found = {}
     for name, model in sections.items():
-        if isinstance(model, type) and issubclass(model, BaseModel) and (section not in sections or name == section):
+        if isinstance(model, type) and issubclass(model, BaseModel) and (section not in SECTIONS or name == section):
             for key, field in model.model_fields.items():
                 if key not in ("fingerprint", "view2"):
                     found[f"{name}.{key}"] = " ".join((field.description or "").split())

@@ -1,0 +1,30 @@
+PYTHON ?= python3
+BENCH = .venv/bin/bench
+
+.PHONY: run test lint clean
+
+run: .venv/installed
+	$(BENCH) run --method raft --seeds 5
+
+test: .venv/installed-dev lint
+	.venv/bin/python -m pytest -n 2 -m "not slurm" $(PYTEST)
+	.venv/bin/python -m pytest -m slurm $(PYTEST)  # one at a time: they stop the cluster's daemons
+
+lint: .venv/installed-dev
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache *.egg-info
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml
+	.venv/bin/pip install --quiet --editable .
+	touch $@
+
+.venv/installed-dev: .venv/bin/python pyproject.toml
+	.venv/bin/pip install --quiet --editable '.[dev]'
+	touch $@

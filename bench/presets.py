@@ -1,0 +1,134 @@
+"""Numbers with their sources: (preset, method) -> the settings of a run, before the user's overrides.
+
+A preset is what all its methods share, then what differs by method. Sources: the methods' papers (arXiv numbers in
+methods/), solo-learn's CIFAR-10 configurations (for the preset `cifar10`), or our own choice, which is said.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bench.errors import unknown
+from methods import METHODS
+
+DEFAULT = "quick"
+
+# Our choice, so that a laptop without data or network has results in minutes. One rate for all methods: of .1, .5
+# and 1, the best mean validation accuracy of raft and byol over 2 seeds; nothing else was tuned, for no method.
+# Digits are neither mirrored nor coloured, so flips and colours are off.
+_QUICK: dict[str, Any] = {
+    "data": {"name": "digits", "size": 16},
+    "backbone": {"name": "resnet10_small"},
+    "augment": {"crop_min": 0.2, "flip": 0.0, "jitter": 0.0, "gray": 0.0},
+    "optim": {"name": "sgd", "lr": 1.0, "weight_decay": 1e-4, "warmup_epochs": 2},
+    "train": {"epochs": 30, "batch_size": 128},
+    "eval": {"every_epochs": 5},
+}
+
+# Our choice: CIFAR-10 at the size of two CPU cores. Augmentation as SimSiam on CIFAR-10 (arXiv 2011.10566, appendix D).
+_CIFAR10_MINI: dict[str, Any] = {
+    "data": {"name": "cifar10", "size": 32},
+    "backbone": {"name": "resnet10_small"},
+    "augment": {},
+    "optim": {"name": "sgd", "lr": 0.1, "weight_decay": 1e-4, "warmup_epochs": 1},
+    "train": {"epochs": 5, "batch_size": 256},  # 10 minutes on one core of 2026
+    "eval": {"every_epochs": 2},
+}
+
+# One GPU, comparable with published tables. solo-learn: 10 warm-up epochs, LARS with eta .02 and clipping.
+_CIFAR10: dict[str, Any] = {
+    "data": {"name": "cifar10", "size": 32},
+    "backbone": {"name": "resnet18", "zero_init": False},  # as torchvision's, which solo-learn and lightly train
+    "augment": {},
+    "optim": {"name": "lars", "lr": 0.3, "warmup_epochs": 10},  # the rate: for methods without a line of their own
+    "train": {"epochs": 200, "batch_size": 256, "precision": "bfloat16", "checkpoint_epochs": 5},
+    "eval": {"every_epochs": 5},
+}
+
+_BYOL_CIFAR10: dict[str, Any] = {  # solo-learn's BYOL; nothing is published for raft and byol_prime
+    "optim": {"lr": 1.0, "weight_decay": 1e-5},
+    "method": {"projector_hidden": 4096, "projector_out": 256, "predictor_hidden": 4096},
+}
+
+# The paper's own setting (arXiv 2011.10944 and its authors' code): Adam at a constant 3e-4, no weight decay, crop
+# from .08, jitter .8/.8/.8/.2, ImageNet stem. Rates are per 256 images here: 3e-4 * 256 / 1024 = 7.5e-5. (Their
+# command gives batch 1024 to each of 4 processes, so 4096 images may have made a step there.)
+_RAFT_PAPER: dict[str, Any] = {
+    "data": {"name": "cifar10", "size": 32},
+    "backbone": {"name": "resnet18", "stem": "imagenet", "zero_init": False},
+    "augment": {"crop_min": 0.08, "brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2},
+    "optim": {"name": "adam", "lr": 7.5e-5, "schedule": "constant"},
+    "train": {"epochs": 300, "batch_size": 1024, "precision": "bfloat16", "checkpoint_epochs": 5},
+    "eval": {"every_epochs": 10},
+}
+
+_RAFT_PAPER_TEACHER: dict[str, Any] = {
+    "method": {
+        "projector_hidden": 512,
+        "projector_out": 256,
+        "predictor_hidden": 512,
+        "tau": 0.996,
+        "tau_schedule": "constant",
+        "teacher_init": "random",
+    }
+}
+
+_Preset = tuple[dict[str, Any], dict[str, dict[str, Any]]]
+PRESETS: dict[str, _Preset] = {
+    "quick": (_QUICK, {}),
+    "cifar10-mini": (_CIFAR10_MINI, {}),
+    "cifar10": (
+        _CIFAR10,
+        {
+            "simclr": {
+                "optim": {"lr": 0.4, "weight_decay": 1e-4},
+                "method": {"projector_hidden": 2048, "projector_out": 256, "temperature": 0.2},
+            },
+            "byol": _BYOL_CIFAR10,
+            "raft": _BYOL_CIFAR10,
+            "byol_prime": _BYOL_CIFAR10,
+            "simsiam": {
+                "optim": {"name": "sgd", "lr": 0.5, "weight_decay": 1e-5},
+                "method": {
+                    "projector_hidden": 2048,
+                    "projector_out": 2048,
+                    "projector_layers": 3,
+                    "predictor_hidden": 512,
+                },
+            },
+            "random": {"optim": {"lr": 0.1}},  # nothing is trained
+            "supervised": {"optim": {"name": "sgd", "lr": 0.1, "weight_decay": 5e-4}},  # the usual ResNet-18 recipe
+        },
+    ),
+    "raft-paper": (
+        _RAFT_PAPER,
+        {
+            "raft": _RAFT_PAPER_TEACHER,
+            "byol": _RAFT_PAPER_TEACHER,
+            "byol_prime": _RAFT_PAPER_TEACHER,
+            "simsiam": {"method": {"projector_hidden": 512, "projector_out": 256, "predictor_hidden": 64}},
+            "simclr": {"method": {"projector_hidden": 512, "projector_out": 256}},
+        },
+    ),
+}
+
+DESCRIPTIONS = {
+    "quick": "digits, small ResNet, 30 epochs: any laptop, offline, under a minute a run",
+    "cifar10-mini": "CIFAR-10, small ResNet, 5 epochs: about ten minutes a run on one CPU core",
+    "cifar10": "CIFAR-10, ResNet-18, 200 epochs: one GPU, comparable with published tables",
+    "raft-paper": "CIFAR-10, ResNet-18, 300 epochs, Adam: the setting of RAFT's paper",
+}
+
+
+def settings(preset: str, method: str) -> dict[str, Any]:
+    """Nested settings of a preset for a method, for `config.resolve` to complete. Raises UserError on unknown names."""
+    if preset not in PRESETS:
+        raise unknown("preset", preset, PRESETS)
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
+    shared, by_method = PRESETS[preset]
+    own = by_method.get(method, {})
+    merged: dict[str, Any] = {"method_name": method, "method": {}, "eval": {}}
+    for source in (shared, own):
+        for section, values in source.items():
+            merged[section] = {**merged.get(section, {}), **values} if isinstance(values, Mapping) else values
+    return merged
