@@ -1,0 +1,146 @@
+"""Backbones: timm models that give pooled features, with a stem for small images; saved and loaded."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, cast
+
+import safetensors
+import safetensors.torch
+import timm
+import torch
+from timm.models import build_model_with_cfg, get_pretrained_cfg, register_model
+from timm.models.resnet import BasicBlock, Bottleneck, ResNet
+from torch import nn
+
+from bench.config import BackboneConfig
+from bench.errors import UserError
+from bench.store import write_atomic
+
+__all__ = ["create", "frozen", "load", "names", "save"]
+
+default_cfgs = {  # what timm's registry says of a model of ours: no weights to download
+    "resnet10_small": {"url": "", "num_classes": 1000, "first_conv": "conv1", "classifier": "fc"},
+}
+
+
+def _small_resnet(**kwargs: Any) -> ResNet:
+    """A ResNet of one BasicBlock a stage, 16 to 128 channels; a stem of 16, where timm's have 64."""
+    model: Any = ResNet(cast(Any, BasicBlock), layers=(1, 1, 1, 1), channels=(16, 32, 64, 128), **kwargs)
+    model.conv1 = nn.Conv2d(3, 16, kernel_size=7, stride=2, padding=3, bias=False)
+    model.bn1 = nn.BatchNorm2d(16)
+    model.layer1 = nn.Sequential(BasicBlock(16, 16))
+    model.init_weights()
+    return cast(ResNet, model)
+
+
+@register_model
+def resnet10_small(pretrained: bool = False, **kwargs: Any) -> ResNet:
+    """The presets' backbone for CPUs, 0.3 million parameters, under its name in timm's registry."""
+    return build_model_with_cfg(_small_resnet, "resnet10_small", pretrained, **kwargs)
+
+
+@cache
+def names() -> list[str]:
+    """Every backbone's name: timm's models, and resnet10_small."""
+    return timm.list_models()
+
+
+def create(config: BackboneConfig, size: int) -> nn.Module:
+    """An untrained backbone: images [N, 3, size, size] -> pooled features [N, backbone.num_features].
+
+    The global random generator decides its weights. Raises UserError for an unknown name, for a stem that the
+    model does not have, and for an image size that it cannot take.
+    """
+    if config.name not in names():
+        close = get_close_matches(config.name, names(), n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise UserError(f"unknown backbone {config.name!r}: {hint}see `bench list backbones`")
+    known = get_pretrained_cfg(config.name)
+    fixed = known is not None and known.fixed_input_size  # e.g. by a ViT's position embedding
+    sizes: dict[str, Any] = {"img_size": size} if fixed else {}
+    try:
+        model: Any = timm.create_model(config.name, pretrained=False, num_classes=0, **sizes)
+        if config.stem == "small":
+            _make_stem_small(model, config.name)
+        if not config.zero_init:
+            _start_residual_branches(model)
+        model.num_features = _feature_dim(model, size)
+    except UserError:
+        raise
+    except Exception as error:  # timm's models say in many ways that they cannot take a size
+        reason = " ".join(str(error).split())
+        raise UserError(f"backbone.name={config.name}: cannot take {size} x {size} images ({reason})") from error
+    model.image_size = size
+    model.recreate = partial(create, config, size)  # the same network with weights of its own, e.g. for a teacher
+    return cast(nn.Module, model)
+
+
+def _make_stem_small(model: Any, name: str) -> None:
+    """First convolution 3x3 with stride 1 and no max-pool, as SimCLR on CIFAR-10 (arXiv 2002.05709, B.9)."""
+    conv = getattr(model, "conv1", None)
+    if not (isinstance(conv, nn.Conv2d) and isinstance(getattr(model, "maxpool", None), nn.MaxPool2d)):
+        raise UserError(
+            f"backbone.stem=small: {name} has no first convolution and max-pool to replace (ResNets have); "
+            "use backbone.stem=imagenet"
+        )
+    model.conv1 = nn.Conv2d(3, conv.out_channels, 3, stride=1, padding=1, bias=conv.bias is not None)
+    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")  # as timm's ResNet
+    model.maxpool = nn.Identity()
+
+
+def _start_residual_branches(model: nn.Module) -> None:
+    """Undo timm's zero initialisation of each block's last norm."""
+    for block in model.modules():
+        if isinstance(block, (BasicBlock, Bottleneck)):
+            nn.init.ones_(cast(Any, block.bn3 if isinstance(block, Bottleneck) else block.bn2).weight)
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Eval mode and no gradient for a while; then every module is in the mode that it was in."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _feature_dim(model: nn.Module, size: int) -> int:
+    """D of the features [N, D] that the model really gives; timm's num_features omits some last layers."""
+    with frozen(model):
+        features = model(torch.zeros(1, 3, size, size))
+    if features.ndim != 2:
+        raise ValueError(f"its features are not pooled: shape {tuple(features.shape)}")
+    return int(features.shape[1])
+
+
+def save(backbone: nn.Module, path: Path, config: BackboneConfig) -> None:
+    """Write the weights as a plain state dict of the timm model; the metadata says how to rebuild it.
+
+    `timm.models.load_checkpoint(model, path)` loads it into a model of the same name and stem.
+    """
+    state = {key: value.detach().cpu().contiguous() for key, value in backbone.state_dict().items()}
+    metadata = {"format": "pt", "name": config.name, "stem": config.stem, "size": str(backbone.image_size)}
+    write_atomic(path, safetensors.torch.save(state, metadata))
+
+
+def load(path: Path) -> nn.Module:
+    """The backbone that `save` wrote, on the CPU, in eval mode. Raises UserError if it cannot be read."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        state = safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path}: cannot be read as an encoder ({error})") from error
+    if not {"name", "stem", "size"} <= metadata.keys():
+        raise UserError(f"{path}: does not say which backbone it is; encoders of `bench run` do")
+    config = BackboneConfig.model_validate({"name": metadata["name"], "stem": metadata["stem"]})
+    backbone = create(config, int(metadata["size"]))
+    backbone.load_state_dict(state)
+    return backbone.eval()
