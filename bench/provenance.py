@@ -1,0 +1,51 @@
+"""Where numbers come from: code, versions, hardware."""
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers."""
+    packages = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "ssl-bench")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def device_name(device: "torch.device") -> str:
+    """The model of the GPU or of the processor, e.g. "NVIDIA H100" or "cpu (AMD EPYC)"."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    model = platform.processor()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    return f"{device.type} ({model or platform.machine()})"
+
+
+def git_state() -> tuple[str, bool]:
+    """Commit of the repository this code lies in and whether it has uncommitted changes; ("", False) outside one."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return "", False
+
+    def git(*arguments: str) -> str:
+        run = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=30
+        )
+        return run.stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return "", False
