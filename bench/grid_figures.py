@@ -1,0 +1,102 @@
+"""Figures of a method's grid: a line over one key, a heat map over two, a panel a key over more."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from bench.leaderboard import BOARD, CHOICE, Tables, setting, varying
+from bench.palette import colour
+
+YLABEL = "validation linear accuracy (%)"
+
+
+def grid_figure(tables: Tables, rows: pd.DataFrame, method: str) -> Figure | None:
+    """All points of a method on a board by what they are chosen by; None if no point is done, or none differ."""
+    grid = tables.grid
+    key = [rows.iloc[0][name] for name in BOARD]
+    own = grid[(grid[BOARD] == key).all(axis=1) & (grid["method"] == method)]
+    keys = [setting(key) for key in varying([tables.configs.get(digest, {}) for digest in own["config_hash"]])]
+    if not keys or own[f"{CHOICE}_mean"].isna().all():
+        return None
+    if len(keys) == 2 and not own.duplicated(keys).any():
+        return _heat_map(own, *keys)
+    figure = Figure(figsize=(min(2.9 * len(keys) + 0.5, 11), 3.0), layout="constrained")
+    panels = figure.subplots(1, len(keys), squeeze=False, sharey=True).ravel()
+    for axes, name in zip(panels, keys, strict=True):
+        _line(axes, own, name, method)
+    panels[0].set_ylabel(YLABEL)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=3, fontsize=8)
+    return figure
+
+
+def _line(axes: Axes, own: pd.DataFrame, key: str, method: str) -> None:
+    """Every point as a dot, with its sd over seeds; the line joins the best competing ones at each value of the key."""
+    values = levels(own[key])
+    positions = _positions(values)
+    x = own[key].map(lambda value: positions[values.index(value)])
+    mean, sd = own[f"{CHOICE}_mean"], own[f"{CHOICE}_sd"]
+    axes.errorbar(x, mean, yerr=sd.fillna(0), fmt="o", ms=5, lw=1, color=colour(method), alpha=0.6, label="mean, sd")
+    part = own["done"] < own["planned"]
+    if part.any():
+        axes.plot(x[part], mean[part], "o", ms=5, mfc="w", mec=colour(method), label="seeds missing")
+    best = mean[own["competes"]].groupby(x).max()
+    axes.plot(best.index, best, color=colour(method), lw=1.5)
+    chosen = own["chosen"]
+    axes.plot(x[chosen], mean[chosen], "o", ms=11, mfc="none", mec="#222222", label="chosen")
+    if positions == values and min(values) > 0 and max(values) >= 10 * min(values):
+        axes.set_xscale("log")
+    if len(values) <= 8:
+        axes.set_xticks(positions, [f"{value:g}" if isinstance(value, float) else str(value) for value in values])
+        axes.minorticks_off()
+    axes.set_xlabel(key)
+
+
+def _heat_map(own: pd.DataFrame, first: str, second: str) -> Figure:
+    import seaborn as sns
+
+    rows, columns = levels(own[first]), levels(own[second])
+    means = np.full((len(rows), len(columns)), np.nan)
+    texts = np.full(means.shape, "–", dtype=object)
+    figure = Figure(figsize=(1.6 + 0.9 * len(columns), 1.2 + 0.55 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    for point in own.to_dict("records"):
+        at = rows.index(point[first]), columns.index(point[second])
+        means[at] = point[f"{CHOICE}_mean"]
+        if point["done"]:
+            texts[at] = f"{means[at]:.1f}"
+        if point["done"] < point["planned"]:
+            texts[at] += f"\n{point['done']}/{point['planned']}"
+        if point["chosen"]:
+            axes.add_patch(Rectangle((at[1], at[0]), 1, 1, fill=False, ec="#D55E00", lw=2.5, zorder=3, clip_on=False))
+    frame = pd.DataFrame(means, index=list(map(_text, rows)), columns=list(map(_text, columns)))
+    sns.heatmap(frame, annot=texts, fmt="", cmap="cividis", ax=axes, cbar_kws={"label": YLABEL}, linewidths=0.5)
+    axes.set_facecolor("#dddddd")
+    axes.grid(False)
+    axes.invert_yaxis()
+    axes.tick_params(rotation=0)
+    axes.set_ylabel(first)
+    axes.set_xlabel(second)
+    return figure
+
+
+def levels(column: pd.Series) -> list[Any]:
+    """The values of a key in order: numbers by size, other things by name."""
+    values = list(dict.fromkeys(column))
+    return sorted(values, key=lambda value: (not _is_number(value), value if _is_number(value) else str(value)))
+
+
+def _positions(values: list[Any]) -> list[Any]:
+    """Numbers stand where they are; names stand side by side."""
+    return values if all(map(_is_number, values)) else list(range(len(values)))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
