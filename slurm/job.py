@@ -1,0 +1,260 @@
+"""What runs inside a SLURM job: workers over the job's runs, watched by a process that imports no torch.
+
+All state is in run directories, so a job may be killed at any moment and start again. It is requeued
+    by SLURM         after a node failure, and when it is killed because of a preemption;
+    by itself        on USR2 (preemption, or SLURM's warning before the time limit) and on its own clock, `margin`
+                     seconds before the limit: the workers write checkpoints, then `scontrol requeue`;
+    never            after SIGTERM alone: that may be `scancel`. It writes checkpoints and lets SLURM decide.
+Timeouts and dead workers may follow each other as often as there is progress; after MAX_IDLE without, it gives up.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from bench import claim, store
+from bench.settings import WorkerSettings
+from slurm import queue
+from slurm.local import LocalWorkers
+from slurm.submission import Submission, code_changes, read
+
+MAX_IDLE = 3  # further attempts after one without progress
+POLL_SECONDS = 0.2
+EARLY_SECONDS = 60  # SLURM may send its warning so much earlier than it was asked to
+LAST_SECONDS = 5  # before the time limit: requeue, even if a worker has not stopped yet
+SCANCEL_SECONDS = 300  # after SIGTERM alone: killed within KillWait or GraceTime if SLURM meant it
+
+
+class GiveUp(RuntimeError):
+    """The job ends here, as failed; the message says why."""
+
+
+class Stop:
+    """Signals that came: the handlers note them and do no more."""
+
+    def __init__(self) -> None:
+        self.requeue = False
+        """USR2: preempted, or near the time limit."""
+        self.end = False
+        """TERM: cancelled, or preempted."""
+        signal.signal(signal.SIGUSR2, self._requeue)
+        signal.signal(signal.SIGTERM, self._end)
+
+    def __bool__(self) -> bool:
+        return self.requeue or self.end
+
+    def _requeue(self, number: int, frame: FrameType | None) -> None:
+        self.requeue = True
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        self.end = True
+
+
+class Task:
+    """The callable that submitit pickles for an array task."""
+
+    def __init__(self, folder: str, index: int) -> None:
+        self.folder, self.index = folder, index
+
+    def __call__(self) -> str:
+        return Execution(read(Path(self.folder)), self.index, time.time(), Stop()).to_the_end()
+
+    def checkpoint(self) -> Any:
+        """submitit calls this if a signal comes before our handlers are there: nothing is lost, start again."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(Task(self.folder, self.index))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the runs of a task are; both numbers only grow while there is progress."""
+
+    ended: int
+    """Runs done or failed."""
+    steps: int
+    """Optimizer steps, over all runs."""
+
+    def beyond(self, best: "Progress") -> bool:
+        """Whether anything was achieved that had not been before (work lost and done again is not)."""
+        return self.ended > best.ended or self.steps > best.steps
+
+    def best(self, other: "Progress") -> "Progress":
+        """The farthest of both."""
+        return Progress(max(self.ended, other.ended), max(self.steps, other.steps))
+
+
+def measure(runs: Sequence[store.RunDir]) -> Progress:
+    """Progress of runs, from their directories."""
+    ended = steps = 0
+    for run in runs:
+        newest = claim.newest_claim(run.path)
+        ended += run.result.exists() or run.error.exists()
+        steps += max(run.last_epoch().get("step", 0), newest.owner.get("step", 0) if newest else 0)
+    return Progress(ended, steps)
+
+
+class Ledger:
+    """tasks/<index>.json: the farthest progress of a task, and how many attempts in a row did not add to it."""
+
+    def __init__(self, path: Path, now: Progress) -> None:
+        self.path, self.best, self.idle, self.starts = path, now, 0, 1
+        try:
+            old = store.parse_json(path.read_text())
+            self.best, self.idle, self.starts = Progress(**old["best"]), old["idle"], old["starts"] + 1
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # the first start
+        self._write()
+
+    def attempt(self, now: Progress, what: str) -> None:
+        """Count an attempt that ended early for a reason of ours (`what`). Raises GiveUp after MAX_IDLE for nothing."""
+        self.idle = 0 if now.beyond(self.best) else self.idle + 1
+        self.best = now.best(self.best)
+        if self.idle > MAX_IDLE:
+            raise self.give_up(f"{what}: tried {self.idle} times without progress")
+        self._write()
+
+    def give_up(self, reason: str) -> GiveUp:
+        """Note for `bench status` why this task ends; the caller raises what this returns."""
+        self._write(gave_up=reason)
+        return GiveUp(reason)
+
+    def _write(self, **more: str) -> None:
+        content = {"best": asdict(self.best), "idle": self.idle, "starts": self.starts, **more}
+        store.write_atomic(self.path, store.dump_json(content).encode())
+
+
+class Execution:
+    """One start of a task."""
+
+    def __init__(self, submission: Submission, index: int, started: float, stop: Stop) -> None:
+        self.submission, self.stop = submission, stop
+        self.runs = [store.RunDir(submission.experiment / "runs" / run_id) for run_id in submission.tasks[index]]
+        self.job = os.environ["SLURM_JOB_ID"]
+        self.limit = queue.end_of(self.job) or started + 60 * submission.minutes
+        """When SLURM will kill us, seconds since the epoch."""
+        self.ledger = Ledger(submission.folder / "tasks" / f"{index}.json", measure(self.runs))
+        self.seen: dict[str, claim.ClaimFile] = {}
+        """Others' claims on our runs, as first seen."""
+
+    def to_the_end(self) -> str:
+        """Work until every run has ended; else requeue (SystemExit) or give up (GiveUp)."""
+        self._check_code()
+        while claimable := self._claimable():
+            if self._near_the_limit() or self.stop:
+                break
+            if claimable == "wait":
+                time.sleep(POLL_SECONDS)
+                continue
+            deaths = self._pass()
+            if not (self.stop or self._near_the_limit()) and self._claimable() not in ("", "wait"):
+                died = f"workers ended with status {', '.join(map(str, deaths))}" if deaths else "workers stopped early"
+                self.ledger.attempt(measure(self.runs), died)
+        if not self._claimable():
+            return self._summary()
+        if self._near_the_limit(EARLY_SECONDS):
+            self.ledger.attempt(measure(self.runs), f"time limit of {self.submission.minutes} minutes")
+        elif not self.stop.requeue:
+            self._wait_for_scancel()
+        if self.submission.cancelled():
+            raise self.ledger.give_up("cancelled")
+        self._requeue()
+
+    def _check_code(self) -> None:
+        changed = code_changes(self.submission.code)
+        if not changed:
+            return
+        files = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+        say(f"the code is not what was submitted: {files} changed")
+        if self.submission.on_code_change == "refuse":
+            raise self.ledger.give_up(f"code changed since submission ({files}); submit again to use it")
+
+    def _claimable(self) -> str:
+        """ "yes" if a run can be worked at, "wait" if one may become so, "" if there is nothing to do for us."""
+        waiting = False
+        for run in self.runs:
+            state = store.read_run(run).state
+            if state in ("pending", "interrupted"):
+                return "yes"
+            if state == "running" and (owner := claim.newest_claim(run.path)):
+                waiting |= self._may_end(run, owner)
+        return "wait" if waiting else ""
+
+    def _may_end(self, run: store.RunDir, owner: claim.ClaimFile) -> bool:
+        """Whether to wait for another's claim: it may be dead (no beat yet since we look), or be our former self's.
+
+        A run that a live stranger executes is left to it.
+        """
+        first = self.seen.setdefault(run.run_id, owner)
+        job = owner.owner.get("job", {})
+        ours = bool(job) and job.get("id") == self.job
+        return ours or (first.number == owner.number and first.modified == owner.modified)
+
+    def _near_the_limit(self, early: float = 0) -> bool:
+        return time.time() > self.limit - self.submission.margin - early
+
+    def _pass(self) -> list[int]:
+        """Start workers over the runs and wait for them; returns the exit statuses of those that died."""
+        settings = WorkerSettings(
+            runs=[str(run.path) for run in self.runs],
+            data_dir=self.submission.data_dir,
+            device=self.submission.device,
+            command=self.submission.command,
+            commit=self.submission.commit,
+            dirty=self.submission.dirty,
+        )
+        jobs = min(self.submission.concurrent, len(self.runs))
+        workers = LocalWorkers(settings, jobs, [self.submission.device])
+        told = False
+        while workers.running():
+            if not told and (self.stop or self._near_the_limit()):
+                say("stopping: checkpoints are written")
+                workers.signal(signal.SIGUSR2)
+                told = True
+            if time.time() > self.limit - LAST_SECONDS:
+                say("a worker has not stopped in time")
+                break
+            for line in workers.said():
+                say(line)
+            time.sleep(POLL_SECONDS)
+        for line in workers.said():
+            say(line)
+        return workers.deaths()
+
+    def _wait_for_scancel(self) -> None:
+        """Told to end without being told to come back: if SLURM means it, it kills us soon."""
+        say("SIGTERM: cancelled or preempted; SLURM decides")
+        end = min(time.time() + SCANCEL_SECONDS, self.limit - LAST_SECONDS)
+        while time.time() < end and not self.stop.requeue:
+            time.sleep(POLL_SECONDS)
+
+    def _requeue(self) -> NoReturn:
+        """Put this job back into the queue; SLURM then ends this process. Raises GiveUp if SLURM refuses."""
+        while True:
+            try:
+                queue.requeue(self.job)
+            except queue.SlurmError as error:
+                say(str(error))
+                if not error.unreachable:
+                    raise self.ledger.give_up(f"SLURM refused to requeue: {error}") from None
+                time.sleep(5)  # the controller is away: it will be back
+            else:
+                say(f"requeued job {self.job}")
+                sys.exit(1)
+
+    def _summary(self) -> str:
+        states = [store.read_run(run).state for run in self.runs]
+        text = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+        say(f"nothing left to do: {text}")
+        return text
+
+
+def say(message: str) -> None:
+    """A line in the job's log."""
+    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}", flush=True)

@@ -1,0 +1,190 @@
+"""Sends planned runs to SLURM as job arrays, or only says what would be sent. Returns at once: SLURM does the rest."""
+
+import contextlib
+import io
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from submitit import SlurmExecutor
+from submitit.core.utils import UncompletedJobError
+from submitit.slurm.slurm import _make_sbatch_string
+
+from bench import plan, provenance, status, store
+from slurm import queue, submission
+from slurm.clusters import Profile
+from slurm.estimate import estimate
+from slurm.job import Task
+from slurm.sweep import Sweep, print_runs, select
+
+# Python takes a second to start; a signal in it would end the task as failed. Ignored signals stay so through exec.
+DEAF = shlex.join(["bash", "-c", 'trap "" USR2 TERM; exec "$0" "$@"'])
+PYTHON = f"{DEAF} {shlex.quote(sys.executable)}"
+UNLIMITED = 10**6  # submitit's own limit of timeouts: ours counts progress instead
+
+
+def dry(sweep: Sweep, console: Console) -> int:
+    """Print what `submit` would do: runs, jobs, script, estimate. Changes nothing, and works without SLURM."""
+    selection = select(sweep)
+    print_runs(sweep, selection, console)
+    tasks = selection.tasks(sweep.runs_per_job)
+    if not tasks:
+        return 0
+    try:
+        size = _array_size(queue.settings(), sweep.profile)
+    except queue.SlurmError as error:
+        size = _array_size({}, sweep.profile)
+        console.print(f"note: {error}; arrays of at most {size} tasks, as profile {sweep.cluster!r} says")
+    chunks = _chunks(len(tasks), size)
+    arrays = f"{len(chunks)} array{'s' * (len(chunks) > 1)}"
+    console.print(f"{len(tasks)} jobs in {arrays}, {min(sweep.runs_per_job, len(selection.todo))} runs a job")
+    todo = set(selection.todo)
+    runs = [run for run in sweep.planned if run["run_id"] in todo]
+    console.print(estimate(sweep.results, runs, sweep.profile.n_gpus))
+    console.print("script of the first array:", style="bold")
+    folder = sweep.experiment.absolute() / "jobs" / "SUBMISSION"
+    console.print(_script(sweep, folder, len(chunks[0])), soft_wrap=True)
+    return 0
+
+
+def submit(sweep: Sweep, console: Console) -> int:
+    """Submit what is not done, queued or running; returns 1 if nothing was left to submit and some run failed.
+
+    If SLURM refuses the first array, nothing is left behind; if it refuses a later one, those before are cancelled.
+    Raises UserError (of SLURM: with its own message).
+    """
+    facts = queue.settings()
+    if sweep.profile.partition:
+        queue.check_partition(sweep.profile.partition)
+    selection = select(sweep)
+    tasks = selection.tasks(sweep.runs_per_job)
+    if not tasks:
+        print_runs(sweep, selection, console)
+        console.print("nothing to submit")
+        return int(bool(status.BAD & set(selection.states.values())))
+    chunks = _chunks(len(tasks), _array_size(facts, sweep.profile))
+    warnings = plan.prepare(sweep.planned, sweep.data_dir)
+    runs = plan.write(sweep.planned, sweep.results)
+    commit, dirty = provenance.git_state()
+    made = submission.create(
+        sweep.experiment,
+        slurm_cluster=facts.get("ClusterName", ""),
+        tasks=tasks,
+        concurrent=sweep.concurrent,
+        minutes=sweep.profile.minutes,
+        margin=sweep.profile.margin_seconds,
+        data_dir=str(sweep.data_dir.absolute()),
+        device=sweep.device,
+        command=sweep.command,
+        commit=commit,
+        dirty=dirty,
+        code=submission.fingerprints(),
+        on_code_change=sweep.profile.on_code_change,
+        cluster=sweep.cluster,
+        profile=sweep.profile.model_dump(mode="json"),
+    )
+    new = [run for run in runs if selection.states[run.run_id] == "new"]
+    failed = [run for run in runs if run.run_id in selection.failed]
+    with _outside_of_jobs(), _unplanned_if_refused(made, new), _failures_forgotten(failed):
+        made = _submit_arrays(sweep, made, chunks)
+    for line in warnings:
+        console.print(f"note: {line}", style="yellow", soft_wrap=True)
+    print_runs(sweep, selection, console)
+    jobs = ", ".join(f"{array.job} ({array.tasks} tasks)" for array in made.arrays)
+    console.print(f"submitted {len(selection.todo)} runs in {len(tasks)} jobs: {jobs}")
+    console.print(f"bench status {sweep.experiment.name} shows how they do; logs: {made.folder}", soft_wrap=True)
+    return 0
+
+
+LAUNCHERS: dict[str, Callable[[Sweep, Console], int]] = {"slurm": submit, "dry": dry}
+
+
+def _array_size(facts: dict[str, str], profile: Profile) -> int:
+    """Tasks that one array may have: indices go from 0 to MaxArraySize - 1."""
+    told = facts.get("MaxArraySize", "")
+    return max(1, int(told) if told.isdigit() else profile.max_array_size)
+
+
+def _chunks(n: int, size: int) -> list[range]:
+    """0 .. n-1 in as few ranges as possible."""
+    return [range(first, min(first + size, n)) for first in range(0, n, size)]
+
+
+def _script(sweep: Sweep, folder: Path, tasks: int) -> str:
+    """The batch script, as submitit makes it."""
+    parallel = sweep.max_parallel or tasks
+    command = f"{PYTHON} -u -m submitit.core._submit {shlex.quote(str(folder))}"
+    array: dict[str, Any] = {"map_count": tasks, "array_parallelism": parallel} if tasks > 1 else {}
+    return _make_sbatch_string(command=command, folder=folder, **array, **sweep.parameters())
+
+
+def _submit_arrays(sweep: Sweep, made: submission.Submission, chunks: list[range]) -> submission.Submission:
+    """One array after the other. With --max-parallel each waits for the one before: %N holds within an array only."""
+    executor = SlurmExecutor(folder=made.folder, max_num_timeout=UNLIMITED, python=PYTHON)
+    try:
+        for chunk in chunks:
+            parameters = {**sweep.parameters(), "job_name": made.job_name}
+            parameters["array_parallelism"] = sweep.max_parallel or len(chunk)
+            if sweep.max_parallel and made.arrays:
+                parameters["dependency"] = f"afterany:{made.arrays[-1].job}"
+            executor.update_parameters(**parameters)
+            with contextlib.redirect_stderr(io.StringIO()), executor.batch():  # submitit prints what it raises
+                jobs = [executor.submit(Task(str(made.folder), index)) for index in chunk]
+            made = submission.with_array(made, jobs[0].job_id.partition("_")[0], chunk.start, len(chunk))
+    except BaseException as error:
+        made.mark_cancelled("not every array was accepted")
+        queue.cancel([array.job for array in made.arrays])
+        if isinstance(error, UncompletedJobError):
+            done = f"; cancelled the {len(made.arrays)} arrays before it" if made.arrays else ""
+            raise queue.SlurmError(f"sbatch: {queue.one_line(str(error))}{done}") from None
+        raise
+    return made
+
+
+@contextlib.contextmanager
+def _unplanned_if_refused(made: submission.Submission, runs: Sequence[store.RunDir]) -> Iterator[None]:
+    """If SLURM accepts not even the first array, leave nothing behind. (`sbatch --test-only` would not do: it refuses
+    what no node can run now, which sbatch accepts.)"""
+    try:
+        yield
+    except BaseException:
+        if not submission.read(made.folder).arrays:
+            shutil.rmtree(made.folder)
+            for run in runs:
+                with contextlib.suppress(OSError):  # somebody has begun it in the meantime
+                    run.config.unlink()
+                    run.path.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def _failures_forgotten(runs: Sequence[store.RunDir]) -> Iterator[None]:
+    """Take error.txt away, so that workers execute these runs once more (and no more); put it back if we fail."""
+    reasons = {run.error: run.error.read_bytes() for run in runs}
+    for path in reasons:
+        path.unlink()
+    try:
+        yield
+    except BaseException:
+        for path, content in reasons.items():
+            store.write_atomic(path, content)
+        raise
+
+
+@contextlib.contextmanager
+def _outside_of_jobs() -> Iterator[None]:
+    """Hide variables that sbatch would take for options: SBATCH_*, which win over the script's own, and, inside an
+    interactive job, that job's."""
+    prefixes = ("SBATCH_", "SLURM_") if "SLURM_JOB_ID" in os.environ else ("SBATCH_",)
+    hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(prefixes)}
+    if "SLURM_CONF" in hidden:
+        os.environ["SLURM_CONF"] = hidden["SLURM_CONF"]
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)

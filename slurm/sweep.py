@@ -1,0 +1,142 @@
+"""A sweep for a cluster: its runs, what a job asks for, and which runs there is anything to submit for."""
+
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bench import status, store
+from bench.errors import unknown
+from slurm import clusters, submission
+from slurm.clusters import Profile
+from slurm.local import DEVICES
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Planned runs of one experiment and how to send them to a cluster."""
+
+    planned: Sequence[dict[str, Any]]
+    results: Path
+    data_dir: Path
+    device: str
+    cluster: str
+    """Name of `profile`."""
+    profile: Profile
+    command: str
+    """The command line, for the record."""
+    max_parallel: int | None = None
+    """Array tasks that may run at a time."""
+    runs_per_job: int = 1
+    concurrent: int = 1
+    """Runs side by side in one job."""
+    retry_failed: bool = False
+
+    @property
+    def experiment(self) -> Path:
+        """The experiment's directory."""
+        return store.experiment_dir(self.results, self.planned[0]["experiment"])
+
+    def parameters(self) -> dict[str, Any]:
+        """submitit's names for what a job asks for."""
+        profile = self.profile
+        threads = max(run["config"]["train"]["threads"] for run in self.planned)
+        setup = [f"export {name}={shlex.quote(value)}" for name, value in profile.environment.items()]
+        setup += profile.setup
+        named = {name: getattr(profile, name) for name in ("partition", "account", "qos", "constraint", "mem")}
+        if profile.n_gpus:
+            named["gpus_per_node"] = profile.gpus
+        return {
+            **{name: value for name, value in named.items() if value},
+            "job_name": f"bench-{self.experiment.name}",
+            "time": profile.minutes,
+            "nodes": 1,
+            "ntasks_per_node": 1,
+            "cpus_per_task": profile.cpus or threads * self.concurrent,
+            "signal_delay_s": profile.margin_seconds,
+            "stderr_to_stdout": True,
+            "wckey": None,
+            "setup": setup or None,
+            "additional_parameters": {"requeue": True, **profile.sbatch},
+        }
+
+
+def request(
+    options: Mapping[str, Any],
+    planned: Sequence[dict[str, Any]],
+    results: Path,
+    data_dir: Path,
+    command: str,
+    retry_failed: bool,
+) -> Sweep:
+    """A sweep as the command line or an experiment file asks for it. Raises UserError."""
+    if options["device"] not in DEVICES:
+        raise unknown("device", options["device"], DEVICES)
+    name = options.get("cluster") or "default"
+    profile = clusters.load(name, {key: options.get(key) for key in ("partition", "time", "gpus", "on_code_change")})
+    concurrent = options["concurrent"]
+    return Sweep(
+        planned,
+        results,
+        data_dir,
+        options["device"],
+        name,
+        profile,
+        command,
+        options.get("max_parallel"),
+        max(options["runs_per_job"], concurrent),
+        concurrent,
+        retry_failed,
+    )
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What of a sweep is to be submitted."""
+
+    states: dict[str, str]
+    """State of every planned run by run id, as `bench status` names it."""
+    todo: list[str]
+    """Run ids to submit."""
+    failed: list[str]
+    """Those of `todo` that failed before."""
+    notes: list[str]
+
+    def tasks(self, runs_per_job: int) -> list[list[str]]:
+        """Run ids of every array task."""
+        return [self.todo[i : i + runs_per_job] for i in range(0, len(self.todo), runs_per_job)]
+
+
+def select(sweep: Sweep) -> Selection:
+    """Leave out what is done, running or queued, and what failed unless it is to be retried."""
+    run_ids = [run["run_id"] for run in sweep.planned]
+    found = status.survey(sweep.experiment, submission.jobs_of, set(run_ids))
+    states = dict.fromkeys(run_ids, "new") | {run.run_id: run.state for run in found.runs}
+    wanted = {"new", "planned", "interrupted", "lost", "cancelled"} | ({"failed"} if sweep.retry_failed else set())
+    todo = [run_id for run_id in run_ids if states[run_id] in wanted]
+    return Selection(states, todo, [run_id for run_id in todo if states[run_id] == "failed"], found.notes)
+
+
+def print_runs(sweep: Sweep, selection: Selection, console: Console) -> None:
+    """A line for each configuration: its overrides, its seeds, and the states of its runs."""
+    counts = Counter(selection.states.values())
+    console.print(f"{sweep.experiment.name}: {len(selection.states)} runs", style="bold")
+    ordered = sorted(sweep.planned, key=lambda run: (run["method"], run["config_hash"]))
+    for (method, config_hash), group in groupby(ordered, key=lambda run: (run["method"], run["config_hash"])):
+        runs = list(group)
+        overrides = " ".join(f"{key}={value}" for key, value in runs[0]["overrides"].items())
+        states = Counter(selection.states[run["run_id"]] for run in runs)
+        seeds = ",".join(str(run["seed"]) for run in runs)
+        told = ", ".join(f"{n} {state}" for state, n in states.items())
+        console.print(f"  {method}-{config_hash}  {overrides}  seeds {seeds}: {told}", soft_wrap=True)
+    for note in selection.notes:
+        console.print(f"note: {note}", style="yellow", soft_wrap=True)
+    if counts["unknown"]:
+        console.print("runs whose jobs are not known are left alone", style="yellow")
+    if counts["failed"] and not sweep.retry_failed:
+        console.print(f"{counts['failed']} failed: --retry-failed executes them again", style="yellow")

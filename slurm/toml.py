@@ -1,0 +1,42 @@
+"""TOML files of the user, and in which line of them a key stands, for error messages."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench.errors import UserError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The file's content. Raises UserError naming the file and, if it is malformed, the line."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        problem, _, place = str(error).partition(" (at ")
+        line = re.match(r"line (\d+)", place)
+        number = line[1] if line else len(path.read_text(encoding="utf-8").splitlines()) or 1
+        raise UserError(f"{path}:{number}: not valid TOML: {problem}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file in UTF-8") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+
+
+def line_of(path: Path, key: str, table: str = "") -> int:
+    """The line (from 1) of `key`, or of a dotted key that ends or begins with it, in [table]; 0 if it is not found."""
+    within = ""
+    name = re.escape(key)
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if header := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
+            within = header[1].replace('"', "").replace("'", "")
+            if within in (key, f"{table}.{key}"):
+                return number
+        elif within.split(".")[0] == table and re.match(rf"""\s*["']?(?:[\w."'-]*\.)?{name}["']?\s*[=.]""", line):
+            return number
+    return 0
