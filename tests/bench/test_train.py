@@ -1,0 +1,355 @@
+"""Runs are paired, reproducible to the bit, resumable to the bit; and the paper's theorem holds."""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench import data, plan, store, train
+from bench.claim import Claim
+from bench.config import RunConfig
+from bench.store import RunDir
+from methods import METHODS
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+TINY = {
+    "data.size": "8",
+    "train.epochs": "3",
+    "train.batch_size": "256",
+    "eval.every_epochs": "2",
+    "method.projector_hidden": "32",
+    "method.projector_out": "16",
+}
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> data.Dataset:
+    (planned,) = plan.plan(["raft"], [0], "quick", {"data.size": "8"}, {}, "x")
+    return data.load(RunConfig(**planned["config"]).data, tmp_path_factory.mktemp("data"))
+
+
+def settings(method: str, **overrides: str) -> dict[str, str]:
+    known = METHODS[method].Config.model_fields
+    chosen = {**TINY, **{key.replace("__", "."): value for key, value in overrides.items()}}
+    return {k: v for k, v in chosen.items() if not k.startswith("method.") or k.split(".")[1] in known}
+
+
+@pytest.fixture
+def start(tmp_path: Path, digits: data.Dataset) -> Iterator[Callable[..., train.Run]]:
+    """A planned run, ready to train: start("raft", seed=3, optim__lr="0.1")."""
+    threads = torch.get_num_threads()
+    train.set_determinism(1)
+
+    def make(method: str, seed: int = 0, where: str = "x", device: str = "cpu", **overrides: str) -> train.Run:
+        if device == "cuda" and not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+        planned = plan.plan([method], [seed], "quick", settings(method, **overrides), {}, where)
+        (run,) = plan.write(planned, tmp_path)
+        return train.Run(RunConfig(**planned[0]["config"]), seed, digits, torch.device(device), run)
+
+    yield make
+    torch.set_num_threads(threads)
+
+
+def to_the_end(job: train.Run, should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+    claim = Claim.acquire(job.dir.path)
+    assert claim is not None
+    with claim:
+        job.train(claim, should_stop)
+        return job.result(claim, should_stop)
+
+
+def stop_at(step: int) -> Callable[[], bool]:
+    calls = 0
+
+    def should_stop() -> bool:
+        nonlocal calls
+        calls += 1
+        return calls > step
+
+    return should_stop
+
+
+def without_clocks(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows]
+
+
+def weights(job: train.Run) -> dict[str, Tensor]:
+    return {key: value.cpu().clone() for key, value in job.method.backbone.state_dict().items()}
+
+
+def assert_equal_bits(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+# The theorem of arXiv 2011.10944
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("predictor", ["mlp", "linear"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "lars"])
+def test_raft_from_h_and_byol_prime_from_minus_h_have_equal_backbones(
+    start: Callable[..., train.Run], optimizer: str, predictor: str, device: str
+) -> None:
+    """After 20 steps, bit for bit, weight decay on; and their losses differ by 4 beta."""
+    overrides = {
+        "optim__name": optimizer,
+        "optim__lr": "0.001" if optimizer == "adam" else "0.2",
+        "optim__weight_decay": "0.001",
+        "train__epochs": "4",  # of 5 steps
+        "method__predictor": predictor,
+        "method__beta": "1.5",
+        "eval__every_epochs": "4",
+    }
+    raft = start("raft", device=device, **overrides)
+    prime = start("byol_prime", device=device, **overrides)
+    last = [m for m in prime.method.get_submodule("predictor").modules() if isinstance(m, nn.Linear)][-1]
+    with torch.no_grad():
+        for p in last.parameters():
+            p.neg_()
+    before = weights(raft)
+    for job in (raft, prime):
+        to_the_end(job)
+        assert job.step == 20
+    assert_equal_bits(weights(raft), weights(prime))
+    assert not torch.equal(before["conv1.weight"], weights(raft)["conv1.weight"])  # it did learn
+    for ours, theirs in zip(raft.dir.history(), prime.dir.history(), strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"] - 4 * 1.5, abs=1e-5)
+
+
+# Pairing
+
+
+def test_a_seed_gives_every_method_the_same_backbone_batches_and_views(
+    start: Callable[..., train.Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, list[Tensor]] = {}
+    for name in METHODS:
+        if name == "random":
+            continue
+        job = start(name, seed=3)
+        initial = torch.cat([p.detach().flatten() for p in job.method.backbone.parameters()])
+        draws: list[Tensor] = [initial]
+        original = job.augment
+
+        def record(images: Tensor, generator: torch.Generator, original: Any = original, draws: Any = draws) -> Any:
+            views = original(images, generator)
+            draws.extend([images.clone(), *(view.clone() for view in views)])
+            return views
+
+        monkeypatch.setattr(job, "augment", record)
+        with pytest.raises(train.Interrupted):
+            to_the_end(job, stop_at(3))
+        seen[name] = draws
+    reference = seen.pop("raft")
+    assert len(reference) == 1 + 3 * 3
+    for draws in seen.values():
+        assert len(draws) == len(reference)
+        assert all(torch.equal(a, b) for a, b in zip(draws, reference, strict=True))
+
+
+def test_another_seed_gives_other_weights_orders_and_views(start: Callable[..., train.Run]) -> None:
+    a, b = start("byol", seed=0), start("byol", seed=1)
+    assert not torch.equal(weights(a)["conv1.weight"], weights(b)["conv1.weight"])
+
+
+def test_every_epoch_has_its_own_order(start: Callable[..., train.Run]) -> None:
+    from bench.seeds import stream
+
+    orders = [torch.randperm(100, generator=stream(0, "order", epoch)) for epoch in range(3)]
+    assert not torch.equal(orders[0], orders[1])
+    assert not torch.equal(orders[1], orders[2])
+
+
+# Reproduction and resume
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run_that_was_stopped_anywhere_ends_with_the_bits_of_one_that_was_not(
+    start: Callable[..., train.Run], name: str, device: str
+) -> None:
+    whole = start(name, where="whole", device=device)
+    expected = to_the_end(whole)
+    if name == "random":
+        again = start(name, where="again", device=device)
+        assert to_the_end(again)["metrics"] == expected["metrics"]
+        return
+    for steps in (0, 2, 5, 4):  # within an epoch, at its end, and again within one, resumed each time
+        with pytest.raises(train.Interrupted):
+            to_the_end(start(name, where="stopped", device=device), stop_at(steps))
+    resumed = start(name, where="stopped", device=device)
+    result = to_the_end(resumed)
+    assert result["metrics"] == expected["metrics"]
+    assert_equal_bits(weights(resumed), weights(whole))
+    assert without_clocks(resumed.dir.history()) == without_clocks(whole.dir.history())
+
+
+def test_rows_logged_after_the_checkpoint_are_forgotten_on_resume(start: Callable[..., train.Run]) -> None:
+    whole = start("byol", where="whole", train__checkpoint_epochs="2")
+    to_the_end(whole)
+    killed = start("byol", where="killed", train__checkpoint_epochs="2")
+    append = RunDir.append_history
+
+    class Killed(BaseException):
+        pass
+
+    def append_then_die(run: RunDir, row: dict[str, Any]) -> None:
+        append(run, row)
+        if row["epoch"] == 3:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(RunDir, "append_history", append_then_die)
+        to_the_end(killed)
+    assert [row["epoch"] for row in killed.dir.history()] == [1, 2, 3]
+    resumed = start("byol", where="killed", train__checkpoint_epochs="2")
+    to_the_end(resumed)
+    assert without_clocks(resumed.dir.history()) == without_clocks(whole.dir.history())
+
+
+def test_a_damaged_checkpoint_is_reported_and_the_bits_stay_the_same(
+    start: Callable[..., train.Run], caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = start("simsiam", where="whole")
+    expected = to_the_end(whole)
+    for steps in (6, 5):
+        with pytest.raises(train.Interrupted):
+            to_the_end(start("simsiam", where="damaged"), stop_at(steps))
+    job = start("simsiam", where="damaged")
+    content = job.dir.checkpoint.read_bytes()
+    job.dir.checkpoint.write_bytes(content[: len(content) // 2])
+    assert to_the_end(job)["metrics"] == expected["metrics"]
+    assert "checkpoint.pt is damaged" in caplog.text
+
+
+# torch.compile
+
+
+def test_compile_takes_the_online_and_the_teachers_backbone(
+    start: Callable[..., train.Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted, not compiled, as that takes a minute: the compiler here is the identity."""
+    compiled: list[object] = []
+
+    def identity(function: Any, **_: object) -> Any:
+        compiled.append(getattr(function, "__self__", None))
+        return function
+
+    monkeypatch.setattr(torch, "compile", identity)
+    job = start("byol", train__compile="true")
+    assert job.compiled
+    assert compiled[1:] == [job.method.backbone, job.method.get_submodule("teacher.backbone")]
+    assert to_the_end(job)["metrics"] == to_the_end(start("byol", where="eager"))["metrics"]
+
+
+def test_without_a_compiler_a_run_goes_on_and_says_so(
+    start: Callable[..., train.Run], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_compiler(*_: object, **__: object) -> None:
+        raise RuntimeError("no C++ compiler found\nlong story")
+
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    job = start("byol", train__compile="true")
+    assert not job.compiled
+    assert "train.compile: not possible here, running without it (no C++ compiler found)" in caplog.text
+
+
+# What must not go unnoticed
+
+
+def test_a_loss_that_is_not_finite_fails_the_run_with_its_step_and_the_last_finite_loss(
+    start: Callable[..., train.Run],
+) -> None:
+    job = start("byol")
+    forward, losses = job.method.forward, []
+
+    def poisoned(x1: Tensor, x2: Tensor) -> dict[str, Tensor]:
+        logged: dict[str, Tensor] = forward(x1, x2)
+        losses.append(logged["loss"].item())
+        return {**logged, "loss": logged["loss"] * (math.nan if len(losses) == 7 else 1)}
+
+    job.method.forward = poisoned  # type: ignore[method-assign]
+    with pytest.raises(train.NonFinite) as error:
+        to_the_end(job)
+    assert str(error.value) == f"non-finite loss at step 7 (epoch 2); last finite loss {losses[5]:.6g}"
+    assert job.dir.checkpoint.exists()  # of epoch 1: what was computed before is kept
+
+
+def test_the_test_split_is_not_touched_before_training_has_ended(
+    start: Callable[..., train.Run], digits: data.Dataset
+) -> None:
+    job = start("simclr")
+    read_at: list[tuple[int, bool]] = []
+
+    def load_test() -> tuple[Tensor, Tensor]:
+        read_at.append((job.step, job.dir.checkpoint.exists()))
+        return digits.load_test()
+
+    job.dataset = replace(digits, load_test=load_test)
+    to_the_end(job)
+    assert read_at == [(15, True)]  # once, after the last of 3 x 5 steps
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_evaluation_changes_no_parameter_no_buffer_and_no_mode(start: Callable[..., train.Run], name: str) -> None:
+    job = start(name, train__epochs="1")
+    claim = Claim.acquire(job.dir.path)
+    assert claim is not None
+    with claim:
+        job.train(claim, lambda: False)
+        before = {k: v.clone() for k, v in job.method.state_dict().items()}
+        modes = [module.training for module in job.method.modules()]
+        job.result(claim, lambda: False)
+    after = job.method.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert [module.training for module in job.method.modules()] == modes
+
+
+def test_validation_labels_are_hidden_from_training(start: Callable[..., train.Run], digits: data.Dataset) -> None:
+    job = start("supervised")
+    assert (job.labels[digits.validation] == -1).all()
+    assert torch.equal(job.labels[digits.train], digits.labels[digits.train])
+
+
+def test_the_untrained_backbone_of_random_is_the_initial_one(start: Callable[..., train.Run]) -> None:
+    job, other = start("random"), start("simclr")
+    before = weights(job)
+    result = to_the_end(job)
+    assert_equal_bits(weights(job), before)
+    assert_equal_bits(weights(job), weights(other))
+    assert result["metrics"]["loss"] is None
+    assert result["metrics"]["online_linear_top1"] is None
+
+
+def test_the_result_is_strict_json_with_the_contracts_metrics(start: Callable[..., train.Run]) -> None:
+    result = to_the_end(start("raft"))
+    assert json.loads(store.dump_json(result)) == result
+    names = "test_linear_top1 val_linear_top1 online_linear_top1 test_knn_top1 val_knn_top1 alignment uniformity"
+    assert {*names.split(), "effective_rank", "feature_std", "loss"} <= result["metrics"].keys()
+    assert result["timing"].keys() == {"train_seconds", "eval_seconds", "images_per_second"}
+
+
+def test_nothing_in_a_step_waits_for_the_device(
+    start: Callable[..., train.Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reads of tensors' values happen when the losses are read, not at each step."""
+    job = start("byol")
+    calls: list[str] = []
+    for name in ("item", "cpu", "numpy"):
+        original = getattr(Tensor, name)
+
+        def counted(self: Tensor, *args: Any, name: str = name, original: Any = original) -> Any:
+            calls.append(name)
+            return original(self, *args)
+
+        monkeypatch.setattr(Tensor, name, counted)
+    job._train_step(torch.arange(256), 0, 0)
+    assert calls == []

@@ -1,0 +1,237 @@
+"""What every method of the registry keeps, and what each paper says of its own."""
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from methods import METHODS, Method
+from methods.base import Teacher, TeacherConfig
+from methods.byol import BYOL
+from methods.losses import normalize, squared_distance
+from methods.raft import RAFT
+
+WITH_TEACHER = [name for name, cls in METHODS.items() if issubclass(cls.Config, TeacherConfig)]
+WITH_PREDICTOR = [name for name, cls in METHODS.items() if "predictor" in cls.Config.model_fields]
+TRAINED = [name for name in METHODS if name != "random"]
+TEACHERS = {"raft", "byol", "byol_prime"}
+
+
+class TinyBackbone(nn.Sequential):
+    num_features = 12
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(3, 12, 3, bias=False),
+            nn.BatchNorm2d(12),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        )
+        self.recreate = TinyBackbone
+
+
+def build(name: str, seed: int = 0, **config: Any) -> Method:
+    cls = METHODS[name]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        backbone = TinyBackbone()
+        torch.manual_seed(seed + 1)
+        return cls(backbone, cls.Config(**config), **({"n_classes": 4} if cls.uses_labels else {}))
+
+
+def views(n: int = 16, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, 3, 8, 8, generator=generator), torch.randn(n, 3, 8, 8, generator=generator)
+
+
+def loss_of(method: Method, x1: Tensor, x2: Tensor) -> dict[str, Tensor]:
+    if method.uses_labels:
+        return method(x1, x2, torch.arange(len(x1)) % 4)
+    return method(x1, x2)
+
+
+def test_the_methods_with_a_teacher_are_the_ones_we_think() -> None:
+    assert set(WITH_TEACHER) >= TEACHERS
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_gradients_reach_the_backbone_and_every_parameter_of_the_optimizer(name: str) -> None:
+    method = build(name)
+    loss_of(method, *views())["loss"].backward()
+    optimized = [p for group in method.param_groups() for p in group["params"]]
+    assert {id(p) for p in method.backbone.parameters()} <= {id(p) for p in optimized}
+    assert len({id(p) for p in optimized}) == len(optimized)
+    for p in optimized:
+        assert p.grad is not None
+        assert torch.isfinite(p.grad).all()
+    assert any(p.grad.abs().max() > 0 for p in method.backbone.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_logged_values_are_scalars_and_the_loss_is_float32(name: str) -> None:
+    method = build(name)
+    with torch.autocast("cpu", torch.bfloat16):
+        logged = loss_of(method, *views())
+    assert all(value.ndim == 0 for value in logged.values())
+    assert logged["loss"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_one_forward_pass_a_view(name: str) -> None:
+    method, seen = build(name), []
+    method.backbone.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    loss_of(method, *views(16))
+    assert seen == [16, 16]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_loss_does_not_depend_on_which_view_is_first(name: str) -> None:
+    x1, x2 = views()
+    first, second = loss_of(build(name), x1, x2)["loss"], loss_of(build(name), x2, x1)["loss"]
+    assert first.item() == pytest.approx(second.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_initial_backbone_is_the_same_for_every_method(name: str) -> None:
+    expected = build("raft").backbone.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in build(name).backbone.state_dict().items())
+
+
+@pytest.mark.parametrize(("name", "kind"), [*itertools.product(WITH_PREDICTOR, ["mlp", "linear", "none"])])
+def test_every_predictor_kind_trains(name: str, kind: str) -> None:
+    method = build(name, predictor=kind)
+    method(*views())["loss"].backward()
+    n_layers = sum(isinstance(module, nn.Linear) for module in method.get_submodule("predictor").modules())
+    assert n_layers == {"mlp": 2, "linear": 1, "none": 0}[kind]
+
+
+# Teacher
+
+
+@pytest.mark.parametrize("init", ["copy", "random"])
+@pytest.mark.parametrize("name", WITH_TEACHER)
+def test_the_teacher_shares_no_storage_with_the_online_network(name: str, init: str) -> None:
+    method = build(name, teacher_init=init)
+    teacher = method.get_submodule("teacher")
+    own = {t.data_ptr() for t in teacher.state_dict().values() if t.numel()}
+    online = {t.data_ptr() for k, t in method.state_dict().items() if not k.startswith("teacher.") and t.numel()}
+    assert not own & online
+
+
+@pytest.mark.parametrize("name", WITH_TEACHER)
+def test_the_teacher_gets_no_gradient_and_no_optimizer(name: str) -> None:
+    method = build(name)
+    method(*views())["loss"].backward()
+    parameters = list(method.get_submodule("teacher").parameters())
+    assert all(p.grad is None and not p.requires_grad for p in parameters)
+    assert not {id(p) for p in parameters} & {id(p) for group in method.param_groups() for p in group["params"]}
+
+
+@pytest.mark.parametrize("init", ["copy", "random"])
+def test_the_teacher_starts_as_a_copy_or_with_weights_of_its_own(init: str) -> None:
+    method = build("byol", teacher_init=init)
+    pairs = zip(method.backbone.parameters(), method.get_submodule("teacher.backbone").parameters(), strict=True)
+    weights = [(p, t) for p, t in pairs if p.ndim > 1]
+    assert all(torch.equal(p, t) == (init == "copy") for p, t in weights)
+    for p, t in weights:  # of the same distribution: spreads within 15 % of each other
+        assert t.std().item() == pytest.approx(p.std().item(), rel=0.15)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_the_teacher_follows_the_schedule_of_its_rate(schedule: Any) -> None:
+    method = build("byol", tau=0.9, tau_schedule=schedule)
+    teacher = method.get_submodule("teacher")
+    assert isinstance(teacher, Teacher)
+    with torch.no_grad():
+        for p in method.backbone.parameters():
+            p.add_(1.0)
+    for k in range(10):
+        before = [p.clone() for p in teacher.backbone.parameters()]
+        method.after_step(k / 10)
+        tau = 0.9 if schedule == "constant" else 1 - 0.1 * (math.cos(math.pi * k / 10) + 1) / 2
+        for old, new, online in zip(before, teacher.backbone.parameters(), method.backbone.parameters(), strict=True):
+            torch.testing.assert_close(new, tau * old + (1 - tau) * online)
+
+
+def test_the_cosine_schedule_begins_at_tau_and_ends_at_one() -> None:
+    teacher = build("byol", tau=0.9).get_submodule("teacher")
+    assert isinstance(teacher, Teacher)
+    assert teacher.tau(0) == pytest.approx(0.9)
+    assert teacher.tau(0.5) == pytest.approx(0.95)
+    assert teacher.tau(1) == pytest.approx(1)
+
+
+# The papers' losses
+
+
+def embeddings(method: Method, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    assert isinstance(method, BYOL)
+    return method.embeddings(x1, x2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_losses_are_the_protocols_formulas(seed: int) -> None:
+    x1, x2 = views(seed=seed)
+    q1, q2, t1, t2 = (e.double() for e in embeddings(build("byol"), x1, x2))
+
+    def d(a: Tensor, b: Tensor) -> float:
+        return ((a - b) ** 2).sum(dim=1).mean().item()
+
+    byol = (d(q1, t2) + d(q2, t1)) / 2
+    follow = (d(q1, t1) + d(q2, t2)) / 2
+    assert build("byol")(x1, x2)["loss"].item() == pytest.approx(byol, rel=1e-5)
+    raft, prime = build("raft", alpha=0.7, beta=1.3), build("byol_prime", alpha=0.7, beta=1.3)
+    assert raft(x1, x2)["loss"].item() == pytest.approx(0.7 * d(q1, q2) - 1.3 * follow, rel=1e-4)
+    assert prime(x1, x2)["loss"].item() == pytest.approx(0.7 * d(q1, q2) + 1.3 * follow, rel=1e-5)
+    assert byol <= 2 * build("byol_prime")(x1, x2)["loss"].item()  # the bound that the paper studies
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_byol_is_bounded_by_twice_byol_prime_term_by_term(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    q1, q2, t1, t2 = (normalize(torch.randn(32, 6, generator=generator)) for _ in range(4))
+    assert squared_distance(q1, t2) <= 2 * (squared_distance(q1, q2) + squared_distance(q2, t2))
+    assert squared_distance(q2, t1) <= 2 * (squared_distance(q1, q2) + squared_distance(q1, t1))
+
+
+def test_simsiam_stops_the_gradient_at_the_target() -> None:
+    method = build("simsiam")
+    x1, x2 = views()
+    method(x1, x2)["loss"].backward()
+    actual = [p.grad.clone() for p in method.backbone.parameters() if p.grad is not None]
+    method.zero_grad()
+    projector, predictor = method.projector, method.get_submodule("predictor")
+    with torch.no_grad():  # targets as constants, from networks of the same weights
+        z1, z2 = projector(method.backbone(x1)), projector(method.backbone(x2))
+    p1, p2 = predictor(projector(method.backbone(x1))), predictor(projector(method.backbone(x2)))
+    cos = nn.CosineSimilarity(dim=1)
+    (-(cos(p1, z2).mean() + cos(p2, z1).mean()) / 2).backward()
+    for got, p in zip(actual, method.backbone.parameters(), strict=True):
+        assert p.grad is not None
+        torch.testing.assert_close(got, p.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_simsiam_keeps_its_predictors_rate_constant_when_asked() -> None:
+    for constant in (True, False):
+        encoder, predictor = build("simsiam", predictor_constant_lr=constant).param_groups()
+        assert not encoder.get("constant_lr")
+        assert predictor["constant_lr"] == constant
+
+
+def test_only_the_supervised_baseline_sees_labels() -> None:
+    assert [name for name, cls in METHODS.items() if cls.uses_labels] == ["supervised"]
+
+
+def test_raft_and_byol_prime_of_mirrored_predictors_differ_by_four_beta() -> None:
+    x1, x2 = views()
+    raft, prime = build("raft", beta=1.5), build("byol_prime", beta=1.5)
+    assert isinstance(raft, RAFT)
+    last = [m for m in prime.get_submodule("predictor").modules() if isinstance(m, nn.Linear)][-1]
+    with torch.no_grad():
+        for p in last.parameters():
+            p.neg_()
+    assert raft(x1, x2)["loss"].item() == pytest.approx(prime(x1, x2)["loss"].item() - 4 * 1.5, abs=1e-5)

@@ -1,0 +1,91 @@
+"""A SLURM cluster for the tests marked `slurm`; and lets the tests of this folder import `hands`."""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from hands import HERE, METHODS, Cluster, bench, results, settings, shell, wait_for
+
+IN_CI = os.environ.get("CI") == "true"
+PROFILE = """
+[test]
+time = 30
+gpus = 1
+on_code_change = "warn"
+
+[short]
+time = 1
+margin = 38
+on_code_change = "warn"
+"""
+
+
+@pytest.fixture(scope="session")
+def _cluster() -> Iterator[Cluster]:
+    conf = os.environ.get("SLURM_CONF", "")
+    if conf and (Path(conf).parent.parent / "munge.key").exists():  # started by slurm-cluster: nobody else's
+        yield Cluster(conf)
+        return
+    missing = "" if os.geteuid() == 0 else "starting a SLURM cluster takes root"
+    if not shutil.which("slurmctld"):
+        missing = "SLURM is not installed"
+    if missing and not IN_CI:
+        pytest.skip(f"{missing}; tests/slurm/slurm-cluster up installs and starts one")
+    assert not missing, missing
+    folder = tempfile.mkdtemp(prefix="slurm-")
+    shell(str(HERE / "slurm-cluster"), "up", folder)
+    os.environ["SLURM_CONF"] = f"{folder}/etc/slurm.conf"
+    yield Cluster(os.environ["SLURM_CONF"])
+    shell(str(HERE / "slurm-cluster"), "down", folder)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def cluster(_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """The cluster, whole and idle; profiles `test` and `short` are the user's own."""
+    config = tmp_path / "home" / "bench"
+    config.mkdir(parents=True)
+    (config / "clusters.toml").write_text(PROFILE)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(config.parent))
+    for name in ("BENCH_RESULTS", "BENCH_DATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    yield _cluster
+    _cluster.up()
+    for job in shell("squeue", "-h", "-o", "%F").split():
+        shell("scancel", job, check=False)
+    wait_for("idle", lambda: not shell("squeue", "-h").strip())
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image folder of 4 classes: 160 training and 40 test images of 8 x 8 pixels, a class a bright stripe."""
+    root = tmp_path_factory.mktemp("images")
+    draw = np.random.default_rng(0)
+    for split, n in (("train", 40), ("test", 10)):
+        for label in range(4):
+            folder = root / split / f"class{label}"
+            folder.mkdir(parents=True)
+            for i in range(n):
+                pixels = draw.integers(0, 128, (8, 8, 3), dtype=np.uint8)
+                pixels[2 * label : 2 * label + 2] += 100
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def reference(images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """Metrics of 4 methods x 2 seeds, executed on this machine without disturbance."""
+    where = tmp_path_factory.mktemp("reference")
+    flags = [*settings(images, 60), "--method", METHODS, "--seeds", "2", "--experiment", "reference"]
+    bench("sweep", *flags, "--results", str(where / "results"), "--data-dir", str(where / "data"))
+    return results(str(where / "results" / "reference"))

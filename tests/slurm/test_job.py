@@ -1,0 +1,291 @@
+"""What a job decides: go on, wait, requeue, leave it to SLURM, or give up. Workers and SLURM are pretended."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import claim, store
+from slurm import job, queue, submission
+from slurm.job import Execution, GiveUp, Ledger, Progress, Stop
+
+RUNS = ["a", "b"]
+
+
+class World:
+    """A submission of one task with two runs; what workers do is a list of functions, one a pass."""
+
+    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.experiment = tmp_path / "exp"
+        for name in RUNS:
+            self.run(name).path.mkdir(parents=True)
+            self.run(name).config.write_text("{}")
+        self.now = time.time()
+        self.passes: list[Callable[[], None]] = []
+        self.signals: list[int] = []
+        self.requeued: list[str] = []
+        self.refusals: list[str] = []
+        self.end: float | None = None
+        world = self
+
+        class Workers:
+            def __init__(self, settings: Any, jobs: int, names: list[str]) -> None:
+                assert [Path(path).name for path in settings.runs] == RUNS and names == ["auto"]
+                self.what = world.passes.pop(0)
+
+            def running(self) -> bool:
+                if self.what is not None:
+                    self.what()
+                    self.what = None
+                    return True
+                return False
+
+            def signal(self, number: int) -> None:
+                world.signals.append(number)
+
+            def said(self) -> list[str]:
+                return []
+
+            def deaths(self) -> list[int]:
+                return [-9]
+
+        def requeue(number: str) -> None:
+            if self.refusals:
+                raise queue.SlurmError(self.refusals.pop(0))
+            self.requeued.append(number)
+
+        def sleep(seconds: float) -> None:
+            self.now += seconds
+
+        for module, name, value in (
+            (job, "LocalWorkers", Workers),
+            (queue, "requeue", requeue),
+            (queue, "end_of", lambda number: self.end),
+            (time, "sleep", sleep),
+            (time, "time", lambda: self.now),
+            (claim, "_job", lambda: {"id": "99"}),
+        ):
+            monkeypatch.setattr(module, name, value)
+        monkeypatch.setenv("SLURM_JOB_ID", "7")
+        self.submission = submission.create(
+            self.experiment,
+            slurm_cluster="ci",
+            tasks=[RUNS],
+            concurrent=1,
+            minutes=10,
+            margin=60,
+            data_dir="data",
+            device="auto",
+            command="bench",
+            commit="",
+            dirty=False,
+            code=submission.fingerprints(),
+            on_code_change="refuse",
+            cluster="default",
+            profile={},
+        )
+
+    def run(self, name: str) -> store.RunDir:
+        return store.RunDir(self.experiment / "runs" / name)
+
+    def execute(self, **changes: Any) -> Execution:
+        for key, value in changes.items():
+            object.__setattr__(self.submission, key, value)
+        self.stop = Stop()
+        return Execution(self.submission, 0, self.now, self.stop)
+
+    def finish(self, *names: str) -> Callable[[], None]:
+        def act() -> None:
+            for name in names:
+                content = {"schema": store.SCHEMA, "run_id": name}
+                self.run(name).result.write_text(json.dumps(content))
+
+        return act
+
+    def steps(self, name: str, step: int) -> Callable[[], None]:
+        return lambda: self.run(name).append_history({"step": step})
+
+    def ledger(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.submission.folder / "tasks" / "0.json").read_text())
+        return found
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    previous = {number: signal.getsignal(number) for number in (signal.SIGUSR2, signal.SIGTERM)}
+    yield World(tmp_path, monkeypatch)  # type: ignore[misc]
+    for number, handler in previous.items():
+        signal.signal(number, handler)
+
+
+def test_a_job_ends_when_its_runs_have_ended(world: World) -> None:
+    world.run("b").error.write_text("why")
+    world.passes = [world.finish("a")]
+    assert world.execute().to_the_end() == "1 done, 1 failed"
+    assert world.execute().to_the_end() == "1 done, 1 failed", "nothing left: no worker is started"
+    assert world.ledger()["starts"] == 2
+
+
+def test_a_dead_worker_is_replaced_while_there_is_progress(world: World) -> None:
+    world.passes = [world.steps("a", step) for step in range(1, 10)] + [world.finish("a", "b")]
+    assert world.execute().to_the_end() == "2 done"
+
+
+def test_workers_that_die_without_progress_end_the_job(world: World) -> None:
+    """Repeating lost work is no progress; being farther than ever before is."""
+    nothing = lambda: None  # noqa: E731
+    world.passes = [world.steps("a", 5), nothing, nothing, world.steps("a", 3), nothing]
+    with pytest.raises(GiveUp, match="workers ended with status -9: tried 4 times without progress"):
+        world.execute().to_the_end()
+    assert submission.gave_up(world.submission.folder, 0).startswith("workers ended")
+    assert not world.requeued and not world.passes
+
+
+def test_usr2_stops_the_workers_and_requeues(world: World) -> None:
+    world.passes = [lambda: os.kill(os.getpid(), signal.SIGUSR2)]
+    with pytest.raises(SystemExit):
+        world.execute().to_the_end()
+    assert world.signals == [signal.SIGUSR2] and world.requeued == ["7"]
+
+
+def test_being_preempted_is_no_fault_of_the_job(world: World) -> None:
+    for _ in range(10):
+        world.passes = [lambda: os.kill(os.getpid(), signal.SIGUSR2)]
+        with pytest.raises(SystemExit):
+            world.execute().to_the_end()
+    assert len(world.requeued) == 10
+
+
+def test_the_job_stops_before_its_time_limit(world: World) -> None:
+    def until_near_the_limit() -> None:
+        world.now += 10 * 60 - 59
+        world.steps("a", len(world.requeued) + 1)()
+
+    for _ in range(10):
+        world.passes = [until_near_the_limit]
+        with pytest.raises(SystemExit):
+            world.execute().to_the_end()
+    assert world.signals == [signal.SIGUSR2] * 10 and len(world.requeued) == 10
+
+
+def test_slurm_knows_the_limit_better(world: World) -> None:
+    world.end = world.now + 120
+
+    def work() -> None:
+        world.now += 61
+
+    world.passes = [work]
+    with pytest.raises(SystemExit):
+        world.execute().to_the_end()
+
+
+@pytest.mark.parametrize("warned", [True, False])
+def test_time_limits_without_progress_end_after_three_requeues(world: World, warned: bool) -> None:
+    def nothing_but_time() -> None:
+        world.now += 10 * 60 - 100 if warned else 10 * 60 - 59
+        if warned:  # SLURM's own signal, early
+            os.kill(os.getpid(), signal.SIGUSR2)
+
+    for _ in range(3):
+        world.passes = [nothing_but_time]
+        with pytest.raises(SystemExit):
+            world.execute().to_the_end()
+    world.passes = [nothing_but_time]
+    with pytest.raises(GiveUp, match="time limit of 10 minutes: tried 4 times without progress"):
+        world.execute().to_the_end()
+    assert len(world.requeued) == 3
+
+
+def test_term_alone_may_be_scancel(world: World) -> None:
+    """SLURM kills what it cancels; if it has not after minutes, nobody meant the job to end."""
+    world.passes = [lambda: os.kill(os.getpid(), signal.SIGTERM)]
+    start = world.now
+    with pytest.raises(SystemExit):
+        world.execute().to_the_end()
+    assert world.now - start >= job.SCANCEL_SECONDS and world.requeued == ["7"]
+
+
+def test_the_controller_may_be_away(world: World) -> None:
+    world.passes = [lambda: os.kill(os.getpid(), signal.SIGUSR2)]
+    world.refusals = ["scontrol: Unable to contact slurm controller", "scontrol gave no answer within 60 s"]
+    with pytest.raises(SystemExit):
+        world.execute().to_the_end()
+    assert world.requeued == ["7"]
+    world.refusals = ["scontrol: Requested operation is presently disabled for job 7"]
+    world.passes = [lambda: os.kill(os.getpid(), signal.SIGUSR2)]
+    with pytest.raises(GiveUp, match="refused to requeue: scontrol: Requested operation"):
+        world.execute().to_the_end()
+
+
+def others(world: World, name: str, **owner: Any) -> Path:
+    path = world.run(name).path / "claim-1.json"
+    path.write_text(json.dumps({"machine": "elsewhere", "host": "n2", "job": {"id": "5"}, **owner}))
+    os.utime(path, (world.now - 5, world.now - 5))
+    return path
+
+
+def test_a_run_that_another_process_executes_is_left_to_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = others(world, "b")
+    world.passes = [world.finish("a")]
+
+    def sleep(seconds: float) -> None:
+        world.now += seconds
+        os.utime(path, (world.now, world.now))  # it is alive
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    assert world.execute().to_the_end() == "1 done, 1 running"
+
+
+def test_a_run_of_a_crashed_node_is_taken_over(world: World) -> None:
+    """Its claim ages for a minute before anybody can know."""
+    others(world, "b")
+    world.passes = [world.finish("a"), world.finish("b")]
+    start = world.now
+    assert world.execute().to_the_end() == "2 done"
+    assert world.now - start > claim.STALE_SECONDS - 6
+
+
+def test_our_former_self_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requeued while the old process lives on a node that SLURM lost sight of: it may end, or be killed later."""
+    path = others(world, "b", job={"id": "7"})
+    world.passes = [world.finish("a")]
+    end = world.now + 200
+
+    def sleep(seconds: float) -> None:
+        world.now += seconds
+        os.utime(path, (world.now, world.now))
+        if world.now > end:
+            world.finish("b")()
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    assert world.execute().to_the_end() == "2 done"
+
+
+def test_other_code_is_refused_or_told(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    code = {**submission.fingerprints(), "methods/gone.py": "0"}
+    with pytest.raises(GiveUp, match=r"code changed since submission \(methods/gone.py\)"):
+        world.execute(code=code).to_the_end()
+    world.passes = [world.finish("a", "b")]
+    assert world.execute(code=code, on_code_change="warn").to_the_end() == "2 done"
+    assert "the code is not what was submitted: methods/gone.py changed" in capsys.readouterr().out
+
+
+def test_progress_counts_steps_of_interrupted_epochs(world: World) -> None:
+    world.run("a").append_history({"step": 40})
+    (world.run("a").path / "claim-2.json").write_text('{"released": true, "step": 55}')
+    world.run("b").error.write_text("why")
+    assert job.measure([world.run("a"), world.run("b")]) == Progress(1, 55)
+
+
+def test_a_ledger_survives_damage(tmp_path: Path) -> None:
+    path = tmp_path / "0.json"
+    Ledger(path, Progress(0, 0)).attempt(Progress(0, 5), "x")
+    again = Ledger(path, Progress(0, 5))
+    assert (again.best, again.idle, again.starts) == (Progress(0, 5), 0, 2)
+    path.write_text("{")
+    assert Ledger(path, Progress(1, 5)).best == Progress(1, 5)

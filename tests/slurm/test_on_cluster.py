@@ -1,0 +1,225 @@
+"""Sweeps on a real SLURM: whatever happens to jobs, nodes and daemons, the same bits as on this machine alone."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import mean
+
+import pytest
+from hands import BENCH, METHODS, Cluster, bench, results, settings, shell, states, wait_for
+
+pytestmark = pytest.mark.slurm
+ON = ["--on", "slurm", "--cluster", "test"]
+
+
+def tables(experiment: str) -> dict[str, str]:
+    """The result tables of an experiment, without what names it or measures time."""
+    bench("report", experiment)
+    found = {}
+    for name in ("leaderboard.csv", "grid.csv"):
+        rows = [line.split(",") for line in (Path("results") / experiment / name).read_text().splitlines()]
+        timed = {i for i, column in enumerate(rows[0]) if "second" in column or column == "experiment"}
+        found[name] = "\n".join(",".join(cell for i, cell in enumerate(row) if i not in timed) for row in rows)
+    return found
+
+
+def means_by_hand(experiment: str) -> dict[str, dict[str, tuple[float, float]]]:
+    """{method: {configuration: (mean validation, mean test accuracy)}}, over seeds."""
+    points: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for path in Path("results", experiment, "runs").glob("*/result.json"):
+        result = json.loads(path.read_text())
+        seeds = points.setdefault(result["method"], {}).setdefault(result["config_hash"], [])
+        seeds.append(result["metrics"])
+    return {
+        method: {
+            config: (mean(seed["val_linear_top1"] for seed in seeds), mean(seed["test_linear_top1"] for seed in seeds))
+            for config, seeds in grid.items()
+        }
+        for method, grid in points.items()
+    }
+
+
+def test_a_sweep_gives_the_tables_of_this_machine(cluster: Cluster, images: Path) -> None:
+    """4 methods x 5 seeds x 2 grid points: 40 done, each executed once, bit for bit."""
+    runs = [*settings(images, 4), "--method", METHODS, "--seeds", "5", "--grid", "optim.lr=0.1,0.3"]
+    on_slurm = ["sweep", *runs, "--experiment", "far", *ON]
+    out = bench(*on_slurm, "--runs-per-job", "5", "--concurrent", "2", "--max-parallel", "3")
+    assert "submitted 40 runs in 8 jobs" in out
+    assert "nothing to submit" in bench(*on_slurm), "all are queued or running"
+    wait_for("queued", lambda: "queued" in states("far").values())
+    bench("sweep", *runs, "--experiment", "near", "--jobs", "1")
+    assert "far: 40 runs: 40 done" in bench("status", "far", "--watch")
+    assert len(results("far")) == 40
+    assert results("far") == results("near")
+    assert tables("far") == tables("near")
+    with Path("results/far/leaderboard.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["points"], row["budget_runs"]) for row in rows} == {("2", "10")}
+    for row in rows:
+        grid = means_by_hand("far")[row["method"]]
+        validation, test = grid[row["config_hash"]]
+        assert validation == max(grid.values())[0] and float(row["test_linear_top1_mean"]) == pytest.approx(test)
+    for run in Path("results/far/runs").iterdir():
+        assert [path.name for path in run.glob("claim-*.json")] == ["claim-1.json"], "executed once"
+    assert "nothing to submit" in bench(*on_slurm)
+
+
+def test_a_run_that_cannot_succeed_is_reported(cluster: Cluster, images: Path) -> None:
+    """One of 40 grid points has no finite loss: the other 39 are done, those of its own job too."""
+    rates = ",".join(["1e30", *(f"0.0{i}" for i in range(11, 50))])
+    flags = [*settings(images, 1), "--method", "simsiam", "--grid", f"optim.lr={rates}", "--experiment", "nan", *ON]
+    bench("sweep", *flags, "--runs-per-job", "20")
+    out = bench("status", "nan", "--watch", code=1)
+    assert "nan: 40 runs: 39 done, 1 failed" in out and "non-finite loss at step" in out
+    assert "1 failed: --retry-failed" in bench("sweep", *flags, code=1)
+    assert "submitted 1 runs" in bench("sweep", *flags, "--retry-failed")
+    assert "39 done, 1 failed" in bench("status", "nan", "--watch", code=1)
+    (error,) = Path("results/nan/runs").glob("*/error.txt")
+    assert sorted(path.name for path in error.parent.glob("claim-*")) == ["claim-1.json", "claim-2.json"]
+
+
+def test_every_accident_once(cluster: Cluster, images: Path, reference: dict[str, object]) -> None:
+    sweep = ["sweep", *settings(images, 60), "--method", METHODS, "--seeds", "2", "--experiment", "hurt", *ON]
+    bench(*sweep, "--max-parallel", "2")
+
+    job, run = cluster.busy("hurt")
+    shell("scancel", "--signal=USR2", job["task"], check=False)  # complains if the job is quicker than its answer
+    (log,) = Path("results/hurt/jobs").glob(f"*/{job['task']}_*_log.out")
+    wait_for("requeued", lambda: "requeued job" in log.read_text())
+    assert states("hurt")[run] in ("queued", "running")
+    assert (Path("results/hurt/runs") / run / "checkpoint.pt").exists()
+
+    job, run = cluster.busy("hurt")
+    (worker,) = cluster.processes(job["id"], "bench.worker")
+    os.kill(worker, signal.SIGKILL)
+    wait_for("a new worker", lambda: cluster.processes(job["id"], "bench.worker") not in ([], [worker]))
+    assert cluster.state(job["id"]) == "RUNNING"
+
+    job, run = cluster.busy("hurt")
+    cluster.preempt(job["node"])
+    wait_for("preempted", lambda: cluster.state(job["id"]) == "PENDING")
+
+    job, run = cluster.busy("hurt")
+    (task,) = cluster.processes(job["id"], "submitit.core._submit")
+    os.kill(task, signal.SIGKILL)
+    wait_for("over", lambda: cluster.state(job["id"]) not in ("RUNNING", "COMPLETING"))
+    assert states("hurt")[run] == "lost"
+    assert "submitted 1 runs" in bench(*sweep)
+
+    job, run = cluster.busy("hurt")
+    cluster.crash(job["node"])
+    wait_for("queued again", lambda: states("hurt")[run] in ("queued", "running"))
+    cluster.up()
+
+    cluster.stop("slurmctld")
+    assert "SLURM cannot be asked" in bench("status", "hurt")
+    assert "contact" in bench(*sweep, code=2)
+    cluster.start_slurmctld()
+
+    cluster.stop("slurmdbd")
+    job, run = cluster.busy("hurt")
+    shell("scancel", job["task"])
+    wait_for("over", lambda: cluster.state(job["id"]) not in ("RUNNING", "COMPLETING"))
+    out = bench("status", "hurt", code=1)
+    assert "1 lost" in out and "accounting does not answer" in out
+    assert "submitted 1 runs" in bench(*sweep)
+
+    assert "hurt: 8 runs: 8 done" in bench("status", "hurt", "--watch")
+    assert results("hurt") == reference
+
+
+def test_the_time_limit_is_no_limit_to_training(cluster: Cluster, images: Path) -> None:
+    flags = [*settings(images, 700), "--method", "simsiam"]  # more than two jobs' worth on a quick machine too
+    bench("sweep", *flags, "--experiment", "long", "--on", "slurm", "--cluster", "short")
+    bench("sweep", *flags, "--experiment", "at-once")
+    assert "long: 1 runs: 1 done" in bench("status", "long", "--watch")
+    assert results("long") == results("at-once")
+    (ledger,) = Path("results/long/jobs").glob("*/tasks/0.json")
+    assert json.loads(ledger.read_text())["starts"] >= 3
+
+
+def test_a_job_without_progress_ends(cluster: Cluster, images: Path) -> None:
+    """These nodes have no CUDA device: workers cannot start, and no run is to blame."""
+    flags = [*settings(images, 4), "--method", "random", "--experiment", "stuck", *ON, "--device", "cuda"]
+    bench("sweep", *flags)
+    out = bench("status", "stuck", "--watch", code=1)
+    assert "1 lost" in out and "tried 4 times without progress" in out
+    assert "shows no CUDA device" in next(Path("results/stuck/jobs").glob("*/*_log.out")).read_text()
+
+
+def test_cancelled_runs_keep_their_checkpoints(cluster: Cluster, images: Path) -> None:
+    flags = [*settings(images, 2000), "--method", "simsiam", "--seeds", "2", "--experiment", "away", *ON]
+    bench("sweep", *flags, "--max-parallel", "1")
+    _, run = cluster.busy("away")
+    assert "cancelled 2 jobs" in bench("cancel", "away")
+    wait_for("cancelled", lambda: set(states("away").values()) == {"cancelled"})
+    assert (Path("results/away/runs") / run / "checkpoint.pt").exists()
+    assert "submitted 2 runs" in bench("sweep", *flags)
+    assert "cancelled 2 jobs" in bench("cancel", "away")
+
+
+def test_a_job_does_not_execute_other_code_than_was_submitted(
+    cluster: Cluster, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(__file__).parent.parent.parent
+    for package in ("bench", "methods", "slurm"):
+        shutil.copytree(root / package, Path("code") / package)
+    monkeypatch.setenv("PYTHONPATH", str(Path("code").absolute()))
+    shell("scontrol", "update", "nodename=ALL", "state=drain", "reason=test")
+    flags = [*settings(images, 1), "--method", "random", "--experiment", "old", "--on", "slurm"]
+    bench("sweep", *flags, "--on-code-change", "refuse")
+    with Path("code/methods/losses.py").open("a") as file:
+        file.write("# edited while the job is queued\n")
+    shell("scontrol", "update", "nodename=ALL", "state=resume")
+    out = bench("status", "old", "--watch", code=1)
+    assert "code changed since submission (methods/losses.py)" in out
+    assert not results("old")
+    bench("sweep", *flags)
+    assert "1 done" in bench("status", "old", "--watch")
+
+
+def test_2000_runs_are_submitted_within_30_seconds(cluster: Cluster, images: Path) -> None:
+    shell("scontrol", "update", "nodename=ALL", "state=drain", "reason=test")
+    flags = [*settings(images, 1), "--method", "random", "--seeds", "2000", "--experiment", "many", *ON]
+    start = time.monotonic()
+    out = bench("sweep", *flags)
+    seconds = time.monotonic() - start
+    assert "submitted 2000 runs in 2000 jobs" in out
+    (file,) = Path("results/many/jobs").glob("*/submission.json")
+    assert [array["tasks"] for array in json.loads(file.read_text())["arrays"]] == [1001, 999]
+    assert "many: 2000 runs: 2000 queued" in bench("status", "many")
+    assert "cancelled 2000 jobs" in bench("cancel", "many")
+    assert "many: 2000 runs: 2000 cancelled" in bench("status", "many")
+    shutil.rmtree("results")  # pytest keeps the folders of three sessions
+    assert seconds < 30
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--partition mian", "unknown partition 'mian': did you mean 'main'? one of high, main, short"),
+        ("--partition short --time 30", "sbatch: "),
+        ("--gpus 9", "sbatch: "),
+    ],
+)
+def test_what_slurm_refuses_is_not_submitted_by_halves(
+    cluster: Cluster, images: Path, flags: str, message: str
+) -> None:
+    out = bench("sweep", "--method", "random", *settings(images, 1), *ON, *flags.split(), code=2)
+    assert out.startswith(f"bench: {message}") and out.count("\n") == 1 and len(out) > 20
+    assert not [path for path in Path("results").rglob("*") if path.is_file()]
+    assert not cluster.jobs()
+
+
+def test_submission_needs_no_living_shell(cluster: Cluster, images: Path) -> None:
+    """A path with a space and a percent sign; the submitting session ends at once."""
+    odd = Path("my results 100%")
+    flags = [*settings(images, 1), "--method", "random", "--results", str(odd), *ON]
+    subprocess.run([BENCH, "sweep", *flags], start_new_session=True, check=True, stdout=sys.stderr)
+    assert "1 done" in bench("status", "--watch", "--results", str(odd))
