@@ -35,6 +35,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Jobs = Annotated[
     int | None, typer.Option(min=1, help="Runs at a time; by default one a GPU, or as many as cores allow.")
 ]
+Log = Annotated[str | None, typer.Option("--log", help="Show epochs live in tensorboard, wandb (extras to install).")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Execute failed runs again.")]
 
 
@@ -49,15 +50,17 @@ def run(
     data_dir: DataDir = Path("data"),
     device: Device = "auto",
     jobs: Jobs = None,
+    log: Log = None,
     retry_failed: RetryFailed = False,
 ) -> None:
     """Train and evaluate methods on this machine, then print the leaderboard.
 
     Runs that are done are skipped, interrupted ones are resumed: the same command again finishes the work.
     """
-    from bench import plan
+    from bench import livelog, plan
     from bench.config import parse_overrides
 
+    loggers = livelog.parse(log or "")
     planned = plan.plan(
         plan.parse_methods(method),
         plan.parse_seeds(seeds),
@@ -66,7 +69,7 @@ def run(
         {},
         experiment or preset,
     )
-    _execute(planned, results, data_dir, device, jobs, retry_failed)
+    _execute(planned, results, data_dir, device, jobs, loggers, retry_failed)
 
 
 @app.command()
@@ -97,6 +100,7 @@ def sweep(
     data_dir: DataDir = Path("data"),
     device: Annotated[str | None, typer.Option(help="auto (default), cpu or cuda.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="On local: runs at a time.")] = None,
+    log: Log = None,
     retry_failed: RetryFailed = False,
 ) -> None:
     """Train and evaluate methods x seeds x grid points, on this machine or on a SLURM cluster.
@@ -106,18 +110,20 @@ def sweep(
     flags = {key: value for key, value in locals().items() if key not in ("file", "results", "data_dir", "set_")}
     from rich.console import Console
 
+    from bench import livelog
     from slurm import experiment as experiments
     from slurm import sweep as sweeps
 
     options = experiments.options(file, {**flags, "set": set_})
     planned = experiments.planned(file, options)
+    loggers = livelog.parse(options["log"])
     if options["on"] == "local":
-        _execute(planned, results, data_dir, options["device"], options.get("jobs"), retry_failed)
+        _execute(planned, results, data_dir, options["device"], options.get("jobs"), loggers, retry_failed)
         return
     from slurm import launch
 
     console = Console(highlight=False, markup=False)
-    request = sweeps.request(options, planned, results, data_dir, _command(), retry_failed)
+    request = sweeps.request(options, planned, results, data_dir, _command(), loggers, retry_failed)
     raise typer.Exit(launch.LAUNCHERS[options["on"]](request, console))
 
 
@@ -208,6 +214,7 @@ def _execute(
     data_dir: Path,
     device: str,
     jobs: int | None,
+    loggers: Sequence[str],
     retry_failed: bool,
 ) -> None:
     """Carry out planned runs on this machine, report, and leave with the exit code that the contract names."""
@@ -230,6 +237,7 @@ def _execute(
         command=_command(),
         commit=commit,
         dirty=dirty,
+        log=loggers,
     )
     if retry_failed:
         plan.retry(runs)

@@ -1,5 +1,6 @@
 """What a worker is told: plain data, so that those who start workers need not import torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -17,6 +18,8 @@ class WorkerSettings:
     commit: str
     dirty: bool
     """Git commit of the code, and whether it had uncommitted changes; "" outside a repository."""
+    log: Sequence[str] = ()
+    """Loggers (bench.livelog) to show every logged epoch to."""
     parent: int = 0
     """Stop when this process is gone; 0: nobody's child."""
     slot: int = 0

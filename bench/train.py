@@ -99,9 +99,18 @@ class Run:
         self.seconds = 0.0
         """Training time, without evaluation, over all resumes."""
 
-    def train(self, claim: Claim, should_stop: Callable[[], bool]) -> None:
-        """Train from where the last checkpoint ends to the last epoch. Raises Interrupted, NonFinite, LostClaim."""
-        self._resume()
+    def train(
+        self,
+        claim: Claim,
+        should_stop: Callable[[], bool],
+        show: Callable[[dict[str, Any]], None] = lambda row: None,
+    ) -> None:
+        """Train from where the last checkpoint ends to the last epoch. Raises Interrupted, NonFinite, LostClaim.
+
+        `show` is given every row of the history, those of before a resume first.
+        """
+        for row in self._resume():
+            show(row)
         pending: list[dict[str, Tensor]] = []
         started = time.perf_counter()
 
@@ -127,7 +136,7 @@ class Run:
             self._read_losses(pending)
             self.seconds += time.perf_counter() - started
             claim.check()
-            self._log_epoch(epoch + 1)
+            show(self._log_epoch(epoch + 1))
             self.losses.clear()
             started = time.perf_counter()
             if (epoch + 1) % self.config.train.checkpoint_epochs == 0 or epoch + 1 == self.epochs:
@@ -219,7 +228,7 @@ class Run:
             self.losses.append(dict(zip(names, row, strict=True)))
             self.last_loss = self.losses[-1]["loss"]
 
-    def _log_epoch(self, epoch: int) -> None:
+    def _log_epoch(self, epoch: int) -> dict[str, Any]:
         """Add the row of a finished epoch (counted from 1) to the history, with diagnostics when they are due."""
         assert self.optimizer is not None
         n = len(self.losses)
@@ -234,6 +243,7 @@ class Run:
             row |= self._diagnose()
         self.dir.append_history(row)
         log.info("epoch %d/%d loss %.4f, %.0f images/s", epoch, self.epochs, row["loss"], row["images_per_second"])
+        return row
 
     def _diagnose(self) -> dict[str, float]:
         data, network = self.dataset, self.method.backbone
@@ -258,8 +268,8 @@ class Run:
             "seconds": self.seconds,
         }
 
-    def _resume(self) -> None:
-        """Take up the newest readable checkpoint, and forget what was logged after it."""
+    def _resume(self) -> list[dict[str, Any]]:
+        """Take up the newest readable checkpoint, and forget what was logged after it; returns what was before."""
         state, problems = checkpoint.load(self.dir)
         for problem in problems:
             log.warning("%s: %s", self.dir.run_id, problem)
@@ -274,6 +284,7 @@ class Run:
             log.info("resumed at step %d", self.step)
         kept = [row for row in self.dir.history() if row["step"] <= self.step]
         write_atomic(self.dir.metrics, "".join(dump_json(row, indent=None) for row in kept).encode())
+        return kept
 
 
 def set_determinism(threads: int) -> None:

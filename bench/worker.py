@@ -24,6 +24,7 @@ from bench import checkpoint, data, provenance, store, train
 from bench.claim import Claim, LostClaim
 from bench.config import DataConfig, RunConfig
 from bench.errors import UserError
+from bench.livelog import LiveLog
 from bench.settings import WorkerSettings
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -119,12 +120,15 @@ def _to_the_end(
     log.info("%s on %s, %d threads", run.run_id, device, config.train.threads)
     dataset = _dataset(config.data, settings.data_dir)
     job = train.Run(config, seed, dataset, device, run)
+    live = LiveLog(settings.log, run, planned)
     try:
-        job.train(claim, stop)
+        job.train(claim, stop, live.add)
         outcome = job.result(claim, stop)
     except train.Interrupted:
         claim.owner["step"] = job.step  # for those who ask whether there is progress
         raise
+    finally:
+        live.close()
     result = {
         **{key: planned[key] for key in ("schema", "run_id", "experiment", "method", "preset", "seed", "config_hash")},
         "dataset": store.dataset_label(planned["config"]["data"]),

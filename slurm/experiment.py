@@ -20,7 +20,7 @@ from bench.config import parse_overrides
 from bench.errors import UserError, unknown
 from slurm.toml import line_of, read_toml
 
-WORDS = ("preset", "experiment", "on", "cluster", "partition", "time", "device", "gpus", "on_code_change")
+WORDS = ("preset", "experiment", "on", "cluster", "partition", "time", "device", "gpus", "on_code_change", "log")
 NUMBERS = ("max_parallel", "runs_per_job", "concurrent", "jobs")
 KEYS = ("method", "seeds", "set", "grid", *WORDS, *NUMBERS)
 DEFAULTS: dict[str, Any] = {
@@ -28,6 +28,7 @@ DEFAULTS: dict[str, Any] = {
     "preset": "quick",
     "on": "local",
     "device": "auto",
+    "log": "",
     "runs_per_job": 1,
     "concurrent": 1,
 }

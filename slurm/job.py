@@ -205,6 +205,7 @@ class Execution:
             runs=[str(run.path) for run in self.runs],
             data_dir=self.submission.data_dir,
             device=self.submission.device,
+            log=self.submission.log,
             command=self.submission.command,
             commit=self.submission.commit,
             dirty=self.submission.dirty,

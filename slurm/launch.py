@@ -80,6 +80,7 @@ def submit(sweep: Sweep, console: Console) -> int:
         margin=sweep.profile.margin_seconds,
         data_dir=str(sweep.data_dir.absolute()),
         device=sweep.device,
+        log=list(sweep.log),
         command=sweep.command,
         commit=commit,
         dirty=dirty,

@@ -10,7 +10,7 @@ results/<experiment>/jobs/<time>/
 import getpass
 import hashlib
 import platform
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -63,6 +63,8 @@ class Submission:
     created: str = ""
     user: str = ""
     host: str = ""
+    log: Sequence[str] = ()
+    """Loggers (bench.livelog)."""
     schema: int = SCHEMA
 
     @property

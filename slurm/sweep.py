@@ -35,6 +35,8 @@ class Sweep:
     runs_per_job: int = 1
     concurrent: int = 1
     """Runs side by side in one job."""
+    log: Sequence[str] = ()
+    """Loggers (bench.livelog)."""
     retry_failed: bool = False
 
     @property
@@ -72,6 +74,7 @@ def request(
     results: Path,
     data_dir: Path,
     command: str,
+    log: Sequence[str],
     retry_failed: bool,
 ) -> Sweep:
     """A sweep as the command line or an experiment file asks for it. Raises UserError."""
@@ -91,6 +94,7 @@ def request(
         options.get("max_parallel"),
         max(options["runs_per_job"], concurrent),
         concurrent,
+        log,
         retry_failed,
     )
 

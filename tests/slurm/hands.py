@@ -72,7 +72,7 @@ class Cluster:
         return dict(row.split() for row in rows).get(job, "")  # asked for an array's id, it lists all its tasks
 
     def busy(self, experiment: str) -> tuple[dict[str, str], str]:
-        """(a job that is in the midst of a run, the run's id); waits for one."""
+        """(a job in the first half of a run, so that it is still there to be hurt; the run's id); waits for one."""
 
         def find() -> tuple[dict[str, str], str] | None:
             running = {job["id"]: job for job in self.jobs() if job["state"] == "RUNNING"}
@@ -80,7 +80,9 @@ class Cluster:
                 owner = newest_claim(run)
                 if owner is None or not is_alive(owner) or owner.owner["job"].get("id") not in running:
                     continue
-                if owner.modified < time.time() - 1 and RunDir(run).last_epoch() and not (run / "result.json").exists():
+                epochs = json.loads((run / "config.json").read_text())["config"]["train"]["epochs"]
+                epoch = RunDir(run).last_epoch().get("epoch", 0)
+                if owner.modified < time.time() - 1 and 0 < epoch <= epochs / 2:
                     return running[owner.owner["job"]["id"]], run.name
             return None
 
@@ -127,6 +129,13 @@ def results(experiment: str) -> dict[str, Any]:
     for path in sorted(Path("results", experiment, "runs").glob("*/result.json")):
         found[path.parent.name] = json.loads(path.read_text())["metrics"]
     return found
+
+
+def undisturbed(images: Path, epochs: int, where: Path) -> dict[str, Any]:
+    """`results` of 4 methods x 2 seeds that this machine alone executed, in the empty folder `where`."""
+    flags = [*settings(images, epochs), "--method", METHODS, "--seeds", "2", "--experiment", "reference"]
+    bench("sweep", *flags, "--results", str(where / "results"), "--data-dir", str(where / "data"))
+    return results(str(where / "results" / "reference"))
 
 
 def states(experiment: str) -> dict[str, str]:
