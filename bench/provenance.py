@@ -46,6 +46,7 @@ def git_state() -> tuple[str, bool]:
         return run.stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+        code = ("--", ".", ":!results")  # tables that runs leave behind are not what makes the numbers
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no", *code))
     except (OSError, subprocess.SubprocessError):
         return "", False
