@@ -141,9 +141,9 @@ def apply(images: Tensor, parameters: Parameters, size: int) -> Tensor:
     box = torch.stack([p.top, p.height, p.left, p.width, p.flip], dim=1).float()
     floats = torch.cat([box, p.factors[:, [HUE]], _affine_coefficients(p.factors, rank, affine_ops)], dim=1)
     picked = [flags.nonzero()[:, 0] for flags in (p.gray, p.blur, p.solarize)]
-    indices = _send(torch.cat([by_group % len(images), by_group.argsort(), *picked]), images.device)
+    indices = send(torch.cat([by_group % len(images), by_group.argsort(), *picked]), images.device)
     source, back, gray, blur, solarize = torch.split(indices, [m, m, *map(len, picked)])
-    columns = _send(floats[by_group], images.device).view(m, -1, 1, 1, 1).unbind(dim=1)  # each [M, 1, 1, 1]
+    columns = send(floats[by_group], images.device).view(m, -1, 1, 1, 1).unbind(dim=1)  # each [M, 1, 1, 1]
     top, height, left, width, flip, turn, *coefficients = columns
 
     rows = _resampling(top[:, 0], height[:, 0], torch.zeros_like(flip[:, 0]), images.shape[2], size)
@@ -160,7 +160,7 @@ def apply(images: Tensor, parameters: Parameters, size: int) -> Tensor:
     if len(gray):
         x.index_copy_(0, gray, _luma(x.index_select(0, gray)).expand(-1, 3, -1, -1))
     if len(blur):
-        x.index_copy_(0, blur, _blur(x.index_select(0, blur), _send(p.sigma[p.blur], x.device)))
+        x.index_copy_(0, blur, _blur(x.index_select(0, blur), send(p.sigma[p.blur], x.device)))
     if len(solarize):
         chosen = x.index_select(0, solarize)
         x.index_copy_(0, solarize, torch.minimum(chosen, 1 - chosen))  # 1 - x where x >= 1/2
@@ -278,6 +278,6 @@ def _reflected_shifts(size: int, radius: int, device: torch.device) -> Tensor:
     return torch.nn.functional.one_hot(pixel, size).flatten(1).float().to(device)
 
 
-def _send(tensor: Tensor, device: torch.device) -> Tensor:
+def send(tensor: Tensor, device: torch.device) -> Tensor:
     """To the device without waiting for it, which takes pinned memory."""
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)

@@ -32,6 +32,15 @@ DATASETS = {
     "folder:PATH": "image folder: PATH/train/<class>/* and PATH/test/<class>/* (or val/), any image size",
 }
 
+PRETRAINING_IMAGES = {
+    "digits": 1_437,
+    "cifar10": 50_000,
+    "cifar100": 50_000,
+    "stl10": 105_000,  # 100,000 of them unlabelled
+    "svhn": 73_257,
+    "fashion_mnist": 60_000,
+}
+
 VALIDATION_SHARE = 0.1  # of the labelled training images
 HASHED_BYTES = 10**9  # of an image folder's content, for its identity
 DIGITS_TEST_SHARE = 0.2  # scikit-learn's digits come without a split
@@ -104,6 +113,12 @@ def fingerprint(name: str) -> str:
     """
     _check_name(name)
     return _scan(name).fingerprint if name.startswith("folder:") else ""
+
+
+def pretraining_images(name: str) -> int:
+    """How many images `name` has to pre-train on, readable or not; raises UserError as `load` does."""
+    _check_name(name)
+    return len(_scan(name).train) if name.startswith("folder:") else PRETRAINING_IMAGES[name]
 
 
 def stratified(

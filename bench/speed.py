@@ -49,6 +49,7 @@ def measure(config: RunConfig, device_name: str) -> dict[str, Any]:
     def step() -> None:
         job._train_step(index, 0, 0)
 
+    total = data.pretraining_images(config.data.name)
     step_seconds = _seconds(step, device)
     parts = _parts(job, index)
     roofline = _roofline_seconds(job, parts.pop("views"))
@@ -69,7 +70,8 @@ def measure(config: RunConfig, device_name: str) -> dict[str, Any]:
         "pil_images_per_second": batch / loader_seconds,
         "pil_step_images_per_second": batch / max(loader_seconds, step_seconds - parts["augment"]),
         "peak_memory_mb": _peak_memory_mb(device),
-        "hours_per_million_images": 1e6 * step_seconds / batch / 3600,
+        "epochs": config.train.epochs,
+        "projected_hours": config.train.epochs * (total // batch) * step_seconds / 3600,
     }
     if find_spec("lightly"):
         report["lightly_images_per_second"] = batch / _loader_seconds(images, config, workers, _lightly_transforms())
@@ -92,7 +94,7 @@ def describe(measured: dict[str, Any]) -> str:
         "PIL pipeline   {pil_images_per_second:>9,.0f} images/s alone ({augment_ratio:.1f} times slower), "
         "{pil_step_images_per_second:,.0f} with the step",
         "peak memory    {peak_memory_mb:>9,.0f} MB",
-        "projected      {hours_per_million_images:>9.2f} hours a million images",
+        "projected      {projected_hours:>9.2f} hours for {epochs} epochs, without evaluation",
     ]
     if "lightly_images_per_second" in measured:
         lines.insert(-2, "lightly        {lightly_images_per_second:>9,.0f} images/s, its transforms alone")

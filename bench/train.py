@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import backbone, checkpoint, diagnostics, evaluate, optim
-from bench.augment import Augmentation
+from bench.augment import Augmentation, send
 from bench.claim import Claim
 from bench.config import RunConfig
 from bench.data import Dataset
@@ -189,9 +189,10 @@ class Run:
         """One optimizer step on the images at `index` [N]; what it logs stays on the device."""
         assert self.optimizer is not None
         config = self.config
-        index = index.to(self.images.device)
-        images = self.images[index].to(self.device, non_blocking=True)
-        labels = self.labels[index.to(self.labels.device)]
+        here = send(index, self.device)
+        resident = self.images.device == self.labels.device
+        images = self.images[here] if resident else send(self.images[index], self.device)
+        labels = self.labels[here]
         draws = stream(self.seed, "augment", epoch, batch)
         x1, x2 = (x.to(memory_format=torch.channels_last) for x in self.augment(images, draws))
         torch.manual_seed(stream(self.seed, "init", 3, self.step).initial_seed())  # for dropout and the like

@@ -3,6 +3,7 @@
 import multiprocessing
 import time
 from collections import Counter
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,8 @@ from sklearn.datasets import load_sample_images
 from torchvision.transforms.v2 import functional as tv
 
 from bench import data, images
-from bench.config import DataConfig
+from bench.augment import Augmentation
+from bench.config import AugmentConfig, DataConfig
 from bench.errors import UserError
 
 CLASSES = ("cat", "dog", "emu")
@@ -216,6 +218,31 @@ def test_images_are_decoded_once_and_then_mapped_into_memory(
     assert (first.mean, first.std) == (second.mean, second.std)
     second.load_test()
     assert not [str(warning.message) for warning in recwarn if "writable" in str(warning.message)]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc: the memory in use cannot be read")
+def test_more_images_than_memory_may_hold_are_made_and_augmented_in_bounded_memory(tmp_path: Path) -> None:
+    """300 MB of images of 224 pixels pass through less than 150 MB of memory, both into the map and out of it."""
+    n, size, seen = 2_000, 224, []
+
+    def memory() -> float:
+        """MB that this process holds for itself; pages of a mapped file are not counted."""
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("RssAnon:")[2].split()[0]) / 1024
+
+    def batches() -> Iterator[images.Batch]:
+        for start in range(0, n, 50):
+            seen.append(memory())
+            yield images.Batch(np.full((50, 3, size, size), start % 256, dtype=np.uint8), [0] * 50, [])
+
+    before = memory()
+    split = images.cached(tmp_path / "big.npy", size, lambda: images.Source(n, ("one",), batches()))
+    assert split.images.nbytes > 300e6
+    views = Augmentation(AugmentConfig(), size, split.mean, split.std)
+    for part in torch.split(torch.randperm(n), 8)[:100]:
+        views(split.images[part], torch.Generator().manual_seed(0))
+        seen.append(memory())
+    assert max(seen) - before < 150
 
 
 def test_each_size_has_a_cache_of_its_own(folder: Path, data_dir: Path) -> None:

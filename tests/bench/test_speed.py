@@ -25,6 +25,8 @@ def test_a_step_and_its_parts_are_measured(method: str) -> None:
     assert 0 < measured["roofline_share"] < 1.5  # a rough bound: timings are noisy
     assert 0 < measured["augment_share"] < 1
     assert measured["peak_memory_mb"] > 50
+    steps = 30 * (1437 // 64)
+    assert measured["projected_hours"] == pytest.approx(steps * 64 / measured["step_images_per_second"] / 3600)
     assert json.loads(json.dumps(measured)) == measured
     assert "images/s" in speed.describe(measured)
 

@@ -262,6 +262,45 @@ def test_without_a_compiler_a_run_goes_on_and_says_so(
     assert "train.compile: not possible here, running without it (no C++ compiler found)" in caplog.text
 
 
+# What costs time
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    ("method", "optimizer"), [*((m, "sgd") for m in METHODS if m != "random"), ("raft", "lars"), ("raft", "adamw")]
+)
+def test_a_step_waits_for_nothing_from_the_device(
+    start: Callable[..., train.Run], monkeypatch: pytest.MonkeyPatch, method: str, optimizer: str, device: str
+) -> None:
+    """No .item(), .cpu() or the like within a step; on a GPU, nothing that makes CUDA wait."""
+    everything = {"augment__jitter": "0.8", "augment__blur": "0.5", "augment__solarize": "0.2", "augment__gray": "0.2"}
+    job = start(method, device=device, optim__name=optimizer, **everything)
+    index = torch.arange(256)
+    job._train_step(index, 0, 0)  # makes the optimizer's state
+    asked: list[str] = []
+
+    def counted(name: str) -> Callable[..., Any]:
+        original = getattr(Tensor, name)
+
+        def call(self: Tensor, *arguments: Any, **more: Any) -> Any:
+            if not (optimizer == "adamw" and self.ndim == 0 and name == "item"):  # its step number, kept on the CPU
+                asked.append(name)
+            return original(self, *arguments, **more)
+
+        return call
+
+    for name in ("item", "cpu", "numpy", "__bool__", "__float__", "__int__"):
+        monkeypatch.setattr(Tensor, name, counted(name))
+    if device == "cuda":
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        job._train_step(index, 0, 1)
+    finally:
+        if device == "cuda":
+            torch.cuda.set_sync_debug_mode("default")
+    assert asked == []
+
+
 # What must not go unnoticed
 
 

@@ -1,0 +1,331 @@
+"""What this project says of its speed, measured; every table lies beside this file.
+
+    python results/speed/measure.py [peers] [probes] [bookkeeping] [streaming] [growth]
+
+Times are medians on an otherwise idle machine, in one run, with THREADS threads; ratios mean more than seconds.
+`peers` needs lightly (pip install lightly).
+"""
+
+import copy
+import itertools
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from bench import backbone, data, plan, probes, provenance, speed, store, train
+from bench.augment import Augmentation
+from bench.claim import Claim
+from bench.config import RunConfig
+from bench.leaderboard import collect
+
+HERE = Path(__file__).parent
+THREADS = 2
+CPU = torch.device("cpu")
+
+
+def config(method: str, preset: str, **overrides: str) -> RunConfig:
+    """A run's configuration; `train__threads="2"` is train.threads=2."""
+    chosen = {key.replace("__", "."): value for key, value in overrides.items()}
+    (planned,) = plan.plan([method], [0], preset, {"train.threads": str(THREADS), **chosen}, {}, "speed")
+    return RunConfig(**planned["config"])
+
+
+def write(name: str, rows: list[dict[str, Any]]) -> None:
+    """<name>.csv beside this file, with the machine and the versions in every row; and the same on the terminal."""
+    where = {"machine": provenance.device_name(CPU), "threads": THREADS, "torch": torch.__version__}
+    frame = pd.DataFrame([{**row, **where} for row in rows])
+    frame.to_csv(HERE / f"{name}.csv", index=False, float_format="%.4g")
+    print(f"\n{name}\n{frame.to_string(index=False, float_format='%.4g')}", flush=True)
+
+
+# One BYOL step on CIFAR-10-sized images: ours, and the loop that lightly documents
+
+
+def peers() -> None:
+    """Images/s of a whole BYOL step: ResNet-18 with the small-image stem, batch 256, the same heads everywhere."""
+    rows = []
+    for name, settings in (
+        ("ssl-bench, float32", {"train__precision": "float32"}),
+        ("ssl-bench, bfloat16", {}),
+        ("ssl-bench, bfloat16, compiled", {"train__compile": "true"}),
+    ):
+        measured = speed.measure(config("byol", "cifar10", **settings), "cpu")
+        keys = ("step_images_per_second", "augment_images_per_second", "augment_share", "roofline_share")
+        rows.append({"loop": name, **{key: measured[key] for key in keys}})
+        pil = measured["pil_images_per_second"]
+    rows.append({"loop": "torchvision PIL transforms in a DataLoader", "augment_images_per_second": pil})
+    for name, bfloat16 in (("lightly, float32 (its example)", False), ("lightly, bfloat16 autocast", True)):
+        step, loader = _lightly(bfloat16)
+        rows.append({"loop": name, "step_images_per_second": step, "augment_images_per_second": loader})
+    write("peers", rows)
+
+
+class _Pictures(Dataset[Any]):
+    """Random pictures as PIL images, as CIFAR-10's loader gives them."""
+
+    def __init__(self, transform: Callable[[Any], Any], n: int) -> None:
+        pixels = np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
+        self.pictures, self.transform = [Image.fromarray(p) for p in pixels], transform
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.transform(self.pictures[index]), 0
+
+
+def _lightly(bfloat16: bool, batch: int = 256, steps: int = 4) -> tuple[float, float]:
+    """Images/s of the loop in lightly's BYOL example, and of its data loading alone."""
+    from lightly.loss import NegativeCosineSimilarity
+    from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead
+    from lightly.models.utils import deactivate_requires_grad, update_momentum
+    from lightly.transforms.byol_transform import BYOLTransform, BYOLView1Transform, BYOLView2Transform
+
+    torch.set_num_threads(THREADS)
+    torch.use_deterministic_algorithms(False)
+    same = config("byol", "cifar10")
+    network: Any = backbone.create(same.backbone, same.data.size)
+    projector, predictor = BYOLProjectionHead(512, 4096, 256), BYOLPredictionHead(256, 4096, 256)
+    slow_network, slow_projector = copy.deepcopy(network), copy.deepcopy(projector)
+    deactivate_requires_grad(slow_network)
+    deactivate_requires_grad(slow_projector)
+    optimizer = torch.optim.SGD([*network.parameters(), *projector.parameters(), *predictor.parameters()], lr=0.06)
+    criterion = NegativeCosineSimilarity()
+    transform = BYOLTransform(
+        BYOLView1Transform(input_size=32, gaussian_blur=0.0), BYOLView2Transform(input_size=32, gaussian_blur=0.0)
+    )
+
+    def batches(n: int) -> Iterator[tuple[Tensor, Tensor]]:
+        pictures = _Pictures(transform, n * batch)
+        for views, _ in DataLoader(pictures, batch, shuffle=True, drop_last=True, num_workers=THREADS):
+            yield views[0], views[1]
+
+    def step(x0: Tensor, x1: Tensor) -> None:
+        update_momentum(network, slow_network, m=0.99)
+        update_momentum(projector, slow_projector, m=0.99)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            p0, p1 = predictor(projector(network(x0))), predictor(projector(network(x1)))
+            z0, z1 = slow_projector(slow_network(x0)).detach(), slow_projector(slow_network(x1)).detach()
+            loss = 0.5 * (criterion(p0, z1) + criterion(p1, z0))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    stamps = []
+    for x0, x1 in batches(steps + 1):
+        step(x0, x1)
+        stamps.append(time.perf_counter())
+    loading = []
+    for _ in batches(12):
+        loading.append(time.perf_counter())
+    return batch / _median_gap(stamps), batch / _median_gap(loading)
+
+
+def _median_gap(stamps: list[float]) -> float:
+    return statistics.median(b - a for a, b in itertools.pairwise(stamps))
+
+
+# Probes on cached features
+
+
+def linear_and_knn() -> None:
+    """The linear probe's whole grid on 50,000 x 512 features, beside scikit-learn; kNN of 10,000 against 50,000."""
+    from sklearn.linear_model import LogisticRegression
+
+    torch.set_num_threads(THREADS)
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 10, (60_000,), generator=draw)
+    mixing = torch.randn(512, 512, generator=draw) / 512**0.5 * torch.logspace(0, -2, 512)[:, None]
+    centres = torch.randn(10, 512, generator=draw)
+    x = ((0.35 * centres[labels] + torch.randn(60_000, 512, generator=draw)) @ mixing).relu()  # correlated, as features
+    train_x, train_y, test_x, test_y = x[:50_000], labels[:50_000], x[50_000:], labels[50_000:]
+
+    begun = time.perf_counter()
+    fits = probes.fit_logistic(train_x, train_y, 10, probes.L2_GRID)
+    ours = time.perf_counter() - begun
+    rows = [{"probe": f"linear, {len(fits)} strengths", "seconds": ours}]
+    for fit in (fits[2], fits[4]):
+        z = ((train_x - fit.mean) / fit.std).numpy()
+        begun = time.perf_counter()
+        theirs = LogisticRegression(C=1 / (fit.l2 * len(z)), tol=1e-6, max_iter=2000).fit(z, train_y.numpy())
+        seconds = time.perf_counter() - begun
+        accuracy = 100 * theirs.score(((test_x - fit.mean) / fit.std).numpy(), test_y.numpy())
+        own = probes.top1(fit.predict(test_x), test_y)
+        rows += [
+            {"probe": f"linear, l2 = {fit.l2:g}", "top1": own},
+            {"probe": f"scikit-learn, l2 = {fit.l2:g}", "seconds": seconds, "top1": accuracy},
+        ]
+    begun = time.perf_counter()
+    top1 = probes.knn_top1(train_x, train_y, test_x, test_y, 200, 10)
+    rows.append({"probe": "kNN, k = 200", "seconds": time.perf_counter() - begun, "top1": top1})
+    write("probes", rows)
+
+
+# A sweep's bookkeeping
+
+
+def bookkeeping() -> None:
+    """Milliseconds a run of planning, writing, claiming, finishing and collecting, for sweeps of several sizes."""
+    rows = []
+    for n in (100, 1_000, 10_000):
+        with tempfile.TemporaryDirectory() as folder:
+            rows.append(_bookkeeping(n, Path(folder)))
+    write("bookkeeping", rows)
+
+
+def _bookkeeping(n: int, results: Path) -> dict[str, Any]:
+    row: dict[str, Any] = {"runs": n}
+
+    def timed(name: str, function: Callable[[], Any]) -> Any:
+        begun = time.perf_counter()
+        value = function()
+        row[f"{name}_ms"] = 1000 * (time.perf_counter() - begun) / n
+        return value
+
+    planned = timed("plan", lambda: plan.plan(["simclr"], range(n), "quick", {}, {}, "many"))
+    runs = timed("write", lambda: plan.write(planned, results))
+    timed("claim_and_finish", lambda: [_finish(run, p) for run, p in zip(runs, planned, strict=True)])
+    timed("survey", lambda: [store.read_run(run) for run in runs])
+    timed("collect", lambda: collect(results, ["many"]))
+    return row
+
+
+def _finish(run: store.RunDir, planned: dict[str, Any]) -> None:
+    """Claim a run, log 30 epochs, write a result, release it: all but the training."""
+    claim = Claim.acquire(run.path)
+    assert claim is not None
+    with claim:
+        for epoch in range(30):
+            run.append_history({"epoch": epoch + 1, "step": 11 * epoch, "loss": 0.5, "seconds": 1.0 + epoch})
+        result = {
+            **{k: planned[k] for k in ("schema", "run_id", "experiment", "method", "preset", "seed", "config_hash")},
+            "dataset": "digits",
+            "backbone": "resnet10_small",
+            "protocol": 1,
+            "overrides": {},
+            "metrics": {"test_linear_top1": 50.0, "val_linear_top1": 50.0, "test_knn_top1": 50.0},
+            "timing": {"train_seconds": 1.0},
+            "provenance": {},
+        }
+        store.write_atomic(run.result, store.dump_json(result).encode())
+
+
+# Images that do not fit in memory
+
+
+def streaming(n: int = 1_000, side: int = 224) -> None:
+    """Two views of 224-pixel images: from our memory map, and by torchvision's ImageFolder in worker processes."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "pictures"
+        draw = np.random.default_rng(0)
+        for i in range(n):
+            path = root / ("test" if i % 10 == 0 else "train") / f"class{i // 10 % 2}" / f"{i}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            rough = Image.fromarray(draw.integers(0, 256, (24, 32, 3), dtype=np.uint8))
+            rough.resize((500, 375), Image.Resampling.BICUBIC).save(path, quality=90)  # ImageNet's usual size
+        chosen = config("byol", "cifar10", data__name=f"folder:{root}", data__size=str(side))
+        train.set_determinism(THREADS)
+        begun = time.perf_counter()
+        dataset = data.load(chosen.data, Path(folder))
+        prepared = time.perf_counter() - begun
+        augment = Augmentation(chosen.augment, side, dataset.mean, dataset.std)
+        index = torch.randperm(len(dataset.images), generator=torch.Generator().manual_seed(0))
+        stamps = [time.perf_counter()]
+        for batch, part in enumerate(torch.split(index[: len(index) // 64 * 64], 64)):
+            augment(dataset.images[part], torch.Generator().manual_seed(batch))
+            stamps.append(time.perf_counter())
+        rows: list[dict[str, Any]] = [
+            {"pipeline": "ssl-bench, memory map", "images_per_second": 64 / _median_gap(stamps)},
+            {"pipeline": "ssl-bench, making the memory map, once", "images_per_second": len(index) / prepared},
+        ]
+        first = speed._pil_transform(chosen.augment.views()[0], side)
+        pictures = ImageFolder(root / "train", v2.Lambda(lambda image: (first(image), first(image))))
+        loading = [time.perf_counter() for _ in DataLoader(pictures, 64, True, num_workers=THREADS, drop_last=True)]
+        rows.append({"pipeline": "torchvision, ImageFolder", "images_per_second": 64 / _median_gap(loading)})
+        write("streaming", rows)
+
+
+# How a step grows
+
+
+def growth() -> None:
+    """Step time against batch size, image size and backbone, from the preset `quick`; growth.csv and growth.png."""
+    import matplotlib.pyplot as plt
+
+    axes = {
+        "batch size": [("train__batch_size", str(v), v) for v in (32, 64, 128, 256, 512)],
+        "image size (pixels)": [("data__size", str(v), v) for v in (8, 16, 32, 64)],
+        "backbone (million parameters)": [("backbone__name", v, 0) for v in ("resnet10_small", "resnet18", "resnet34")],
+    }
+    rows = []
+    for axis, points in axes.items():
+        for key, value, x in points:
+            chosen = config("byol", "quick", **{key: value})
+            milliseconds, parameters = _step_milliseconds(chosen)
+            rows.append(
+                {
+                    "axis": axis,
+                    "value": value,
+                    "x": x or parameters / 1e6,
+                    "step_ms": milliseconds,
+                    "images_per_second": 1000 * chosen.train.batch_size / milliseconds,
+                }
+            )
+    write("growth", rows)
+    figure, panels = plt.subplots(1, len(axes), figsize=(10, 3.2), sharey=True, constrained_layout=True)
+    for panel, axis in zip(panels, axes, strict=True):
+        own = [row for row in rows if row["axis"] == axis]
+        panel.loglog([row["x"] for row in own], [row["step_ms"] for row in own], "o-", color="#0072B2")
+        panel.set_xlabel(axis)
+        panel.set_xticks([row["x"] for row in own], [f"{row['x']:.3g}" for row in own])
+        panel.minorticks_off()
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("BYOL step (ms)")
+    figure.suptitle(f"digits, batch 128, 16 px, resnet10_small unless varied; {provenance.device_name(CPU)}", size=9)
+    figure.savefig(HERE / "growth.png", dpi=150)
+
+
+def _step_milliseconds(chosen: RunConfig) -> tuple[float, int]:
+    """Median time of a whole step, and the backbone's parameters."""
+    train.set_determinism(THREADS)
+    shape = (chosen.train.batch_size, 3, chosen.data.size, chosen.data.size)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        job = train.Run(chosen, 0, speed._noise(images), CPU, store.RunDir(Path(folder)))
+    index = torch.arange(len(images))
+    seconds = speed._seconds(lambda: job._train_step(index, 0, 0), CPU)
+    network: nn.Module = job.method.backbone
+    return 1000 * seconds, sum(p.numel() for p in network.parameters())
+
+
+PARTS = {
+    "peers": peers,
+    "probes": linear_and_knn,
+    "bookkeeping": bookkeeping,
+    "streaming": streaming,
+    "growth": growth,
+}
+
+if __name__ == "__main__":
+    chosen_parts = sys.argv[1:] or list(PARTS)
+    if unknown_parts := [name for name in chosen_parts if name not in PARTS]:
+        sys.exit(f"unknown part {unknown_parts[0]!r}: one of {', '.join(PARTS)}")
+    os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
+    print(f"{provenance.device_name(CPU)}, {THREADS} threads, Python {platform.python_version()}")
+    for name in chosen_parts:
+        PARTS[name]()
