@@ -17,7 +17,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 
 from bench import present
-from bench.grid_figures import grid_figure
+from bench.grid_figures import grid_figure, grid_plane_figure
 from bench.leaderboard import BOARD, Tables, scores
 from bench.palette import colour, in_order, marker
 from bench.statistics import DIGITS
@@ -51,6 +51,11 @@ def figures(tables: Tables) -> Iterator[tuple[str, str, Figure]]:
                 figure = draw(tables, rows)
             if figure is not None:
                 yield name + suffix, f"{label}: {caption}", figure
+        with mpl.rc_context(STYLE):
+            plane = grid_plane_figure(tables, rows)
+        if plane is not None:
+            caption = "alignment and uniformity of every configuration during training; a cross: seeds collapsed"
+            yield f"grid-alignment-uniformity{suffix}", f"{label}: {caption}", plane
         for method in rows.loc[rows["points"] > 1, "method"]:
             with mpl.rc_context(STYLE):
                 figure = grid_figure(tables, rows, method)

@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from bench.leaderboard import BOARD, CHOICE, Tables, setting, varying
-from bench.palette import colour
+from bench.palette import SPARE_COLOURS, colour, in_order
 
 YLABEL = "validation linear accuracy (%)"
+MAX_LINES = 1 + len(SPARE_COLOURS)  # more cannot be told apart
 
 
 def grid_figure(tables: Tables, rows: pd.DataFrame, method: str) -> Figure | None:
@@ -31,6 +32,50 @@ def grid_figure(tables: Tables, rows: pd.DataFrame, method: str) -> Figure | Non
     panels[0].set_ylabel(YLABEL)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=3, fontsize=8)
     return figure
+
+
+def grid_plane_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
+    """Alignment against uniformity of every point of the swept methods: a line is a point's mean over its seeds.
+
+    A panel a method; a cross at the end where a seed collapsed. None if nothing was swept, or a method has more than
+    MAX_LINES points.
+    """
+    swept = rows[rows["points"] > 1]
+    if swept.empty or swept["points"].max() > MAX_LINES or "uniformity" not in tables.history:
+        return None
+    key = [rows.iloc[0][name] for name in BOARD]
+    runs = tables.runs[(tables.runs[BOARD] == key).all(axis=1) & (tables.runs["state"] == "done")]
+    history = tables.history[["run_id", "epoch", "alignment", "uniformity"]].dropna()
+    history = history.astype({"run_id": str}).merge(runs[["run_id", "method", "config_hash", "collapsed"]], on="run_id")
+    methods = in_order(set(swept["method"]) & set(history["method"]))  # those with diagnostics
+    if not methods:
+        return None
+    figure = Figure(figsize=(2.9 * len(methods) + 0.6, 3.9), layout="constrained")
+    panels = figure.subplots(1, len(methods), squeeze=False, sharex=True, sharey=True).ravel()
+    for axes, method in zip(panels, methods, strict=True):
+        own = tables.grid[(tables.grid[BOARD] == key).all(axis=1) & (tables.grid["method"] == method)]
+        names = _names([tables.configs.get(digest, {}) for digest in own["config_hash"]])
+        for i, (digest, name) in enumerate(zip(own["config_hash"], names, strict=True)):
+            points = history[(history["method"] == method) & (history["config_hash"] == digest)]
+            if points.empty:
+                continue
+            mean = points.groupby("epoch")[["uniformity", "alignment"]].mean()
+            end = "X" if points["collapsed"].any() else "o"
+            shade = colour(method) if i == 0 else SPARE_COLOURS[i - 1]
+            axes.plot(mean["uniformity"], mean["alignment"], color=shade, lw=1.4)
+            axes.plot(*mean.iloc[-1], end, color=shade, ms=8, mec="w", label=name or digest)
+        axes.set_title(method)
+        axes.set_xlabel("uniformity (lower: more uniform)")
+        if axes.get_lines():
+            axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    panels[0].set_ylabel("alignment (lower: views closer)")
+    return figure
+
+
+def _names(configs: list[dict[str, Any]]) -> list[str]:
+    """What tells configurations apart, e.g. "predictor=mlp, beta=0"."""
+    keys = varying(configs)
+    return [", ".join(f"{key.rpartition('.')[2]}={_text(config.get(key))}" for key in keys) for config in configs]
 
 
 def _line(axes: Axes, own: pd.DataFrame, key: str, method: str) -> None:

@@ -42,7 +42,7 @@ _TEX_HEAD = r"""% Compile as it is, or \input it into a document with \usepackag
 def markdown(tables: Tables, experiments: list[str], columns: list[str]) -> str:
     """GitHub's tables, the best number in bold; footnotes as lists."""
     parts = [f"# Leaderboard: {_md(', '.join(experiments))}\n"]
-    for section in sections(tables, columns):
+    for section in sections(tables, columns, every_point=True):
         lines = [f"## {_md(section.title)}\n", _md_row(section.header)]
         lines.append("|" + "|".join("---" if name in LEFT else "---:" for name in section.header) + "|")
         for r, row in enumerate(section.rows):

@@ -5,14 +5,14 @@ Every output (terminal, Markdown, LaTeX, HTML) shows these texts in its own mark
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import pandas as pd
 
 from bench.errors import unknown
-from bench.leaderboard import BOARD, REFERENCES, Tables, seed_list
-from bench.statistics import TESTED_FROM
+from bench.leaderboard import BOARD, CHOICE, REFERENCES, Tables, seed_list, setting, varying
+from bench.statistics import TESTED_FROM, half_interval
 
 DASH = "–"
 Row = Mapping[str, Any]
@@ -160,8 +160,11 @@ def boards(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield dataset + (f" ({', '.join(parts)})" if parts else ""), rows
 
 
-def sections(tables: Tables, columns: list[str]) -> Iterator[Section]:
-    """Several boards side by side, if there are several; then every board by itself."""
+def sections(tables: Tables, columns: list[str], every_point: bool = False) -> Iterator[Section]:
+    """Several boards side by side, if there are several; then every board by itself.
+
+    every_point: after each board that was swept, all its configurations.
+    """
     labelled = list(boards(tables.leaderboard))
     if len(labelled) > 1:
         yield side_by_side(tables)
@@ -172,6 +175,40 @@ def sections(tables: Tables, columns: list[str]) -> Iterator[Section]:
         bold = {(i, where) for i, row in enumerate(own) if row["mark"] == "best"}
         references = {i for i, row in enumerate(own) if row["reference"]}
         yield Section(label, [COLUMNS[c].header for c in columns], texts, bold, references, notes(tables, rows))
+        if every_point and (tried := configurations(tables, rows)):
+            yield tried if len(labelled) == 1 else replace(tried, title=f"{tried.title}: {label}")
+
+
+def configurations(tables: Tables, rows: pd.DataFrame) -> Section | None:
+    """Every point of a board's swept methods, whether it was chosen or not; None if nothing was swept."""
+    grid = tables.grid[(tables.grid[BOARD] == [rows.iloc[0][key] for key in BOARD]).all(axis=1)]
+    swept = grid[grid["method"].isin(rows.loc[rows["points"] > 1, "method"])]
+    if swept.empty:
+        return None
+    keys = [setting(key) for key in varying([tables.configs.get(digest, {}) for digest in swept["config_hash"]])]
+    keys = [key for key in keys if key in swept]  # methods differ among themselves in others
+    metrics = [CHOICE, *dict.fromkeys([tables.metric, "test_knn_top1"])]
+    diagnosed = {"alignment": 2, "uniformity": 2, "effective_rank": 1}
+    texts, bold = [], set()
+    for r, point in enumerate(records(swept)):
+        means = [_mean_of_point(point, name, 2) for name in metrics]
+        means += [_mean_of_point(point, name, digits) for name, digits in diagnosed.items()]
+        settings = [f"{point[key]:g}" if isinstance(point[key], float) else str(point[key]) for key in keys]
+        collapsed = f"{point['collapsed']} collapsed" if point["collapsed"] else ""
+        told = ", ".join(part for part in ("chosen" if point["chosen"] else "", collapsed) if part)
+        texts.append([point["method"], *settings, seeds(point), *means, told])
+        bold |= {(r, 0)} if point["chosen"] else set()
+    header = [COLUMNS[name].header for name in (*metrics, *diagnosed)]
+    notes = [
+        "Mean ± half of the 95 % t interval over seeds. Chosen: by mean validation linear accuracy, among the "
+        "configurations with the most seeds; test numbers choose nothing."
+    ]
+    return Section("Every configuration", ["method", *keys, "seeds", *header, "flags"], texts, bold, set(), notes)
+
+
+def _mean_of_point(point: Row, name: str, digits: int) -> str:
+    mean, half = point[f"{name}_mean"], half_interval(point[f"{name}_sd"], point["done"])
+    return DASH if math.isnan(mean) else f"{mean:.{digits}f} ± {number(half, digits)}"
 
 
 def side_by_side(tables: Tables) -> Section:

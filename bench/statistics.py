@@ -54,6 +54,11 @@ class Paired(Summary):
         return min(1.0, 2 / 2.0**self.n) if self.n else float("nan")
 
 
+def half_interval(sd: float, n: int) -> float:
+    """Half of the 95 % t interval of a mean of n scores with sample standard deviation sd; NaN below 2 scores."""
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * sd / n**0.5 if n > 1 else float("nan")
+
+
 def summarise(scores: ArrayLike) -> Summary:
     """scores: [n_seeds] -> n, mean, sample sd, 95 % t interval (Student 1908; scipy.stats.t)."""
     values = np.asarray(scores, dtype=float)
@@ -62,7 +67,7 @@ def summarise(scores: ArrayLike) -> Summary:
     if n < 2:
         return Summary(n, mean, float("nan"), float("nan"), float("nan"))
     sd = float(values.std(ddof=1))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * sd / n**0.5
+    half = half_interval(sd, n)
     return Summary(n, mean, sd, mean - half, mean + half)
 
 

@@ -230,6 +230,23 @@ def test_a_null_setting_is_a_level(tmp_path: Path) -> None:
     assert [text.get_text() for text in axes.get_xticklabels()] == ["0.1", "0.3", "null"]
 
 
+def test_the_plane_of_a_sweep_has_a_line_for_each_configuration_and_crosses_the_collapsed(tmp_path: Path) -> None:
+    for beta in (0.0, 1.0):
+        for seed in range(3):
+            fake_run(tmp_path / "s", "raft", seed, overrides={"method.beta": beta}, collapsed=beta == 0 and seed == 1)
+    fake_run(tmp_path / "s", "simclr", 0)  # not swept: no panel
+    tables = collect(tmp_path, ["s"])
+    (axes,) = {name: figure for name, _, figure in figures(tables)}["grid-alignment-uniformity"].axes
+    ends = {line.get_label(): line for line in axes.get_lines() if line.get_marker() in ("o", "X")}
+    assert {label: line.get_marker() for label, line in ends.items()} == {"beta=0": "X", "beta=1": "o"}
+    history = tables.history.merge(tables.runs[["run_id", "overrides"]], on="run_id")
+    for label, line in ends.items():
+        own = history[history["overrides"].str.contains(f"{label}.0")].dropna(subset=["uniformity"])
+        last = own[own["epoch"] == own["epoch"].max()]
+        assert line.get_xdata() == pytest.approx([last["uniformity"].mean()])
+        assert line.get_ydata() == pytest.approx([last["alignment"].mean()])
+
+
 def test_a_grid_of_three_keys_is_three_panels(tmp_path: Path) -> None:
     for lr in (0.1, 1.0):
         for tau in (0.9, 0.99):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import scipy.stats
 from fake_results import METHODS, fake_experiment, fake_grid, fake_run
 from markdown_it import MarkdownIt
 from rich.console import Console
@@ -181,6 +182,22 @@ def test_markdown_shows_odd_names_as_they_are(tmp_path: Path) -> None:
     rows = rows_of(text)
     assert {len(row) for row in rows} == {9}
     assert ODD_METHOD in {row[0] for row in rows}
+
+
+def test_markdown_has_every_configuration_of_a_sweep(tmp_path: Path) -> None:
+    fake_grid(tmp_path / "sweep")
+    write(tmp_path, ["sweep"], ["md"])
+    rows = rows_of((tmp_path / "sweep" / "leaderboard.md").read_text())
+    header = next(i for i, row in enumerate(rows) if "optim.lr" in row)
+    assert rows[header][:4] == ["method", "method.tau", "optim.lr", "seeds"]
+    points = {(row[1], row[2]): row for row in rows[header + 1 : header + 10]}
+    assert len(points) == 9 and points["0.9", "1"][3] == "2/3"
+    grid = collect(tmp_path, ["sweep"]).grid
+    for point in grid.to_dict("records"):
+        shown = points[f"{point['method.tau']:g}", f"{point['optim.lr']:g}"]
+        half = scipy.stats.t.ppf(0.975, point["done"] - 1) * point["val_linear_top1_sd"] / point["done"] ** 0.5
+        assert shown[4] == f"{point['val_linear_top1_mean']:.2f} ± {half:.2f}"
+        assert (shown[-1] == "chosen") == point["chosen"]
 
 
 def compile_tex(folder: Path, name: str) -> None:
