@@ -2,13 +2,17 @@
 
 import hashlib
 
-# Okabe & Ito's colours, then Tol's for methods that are not ours; references in grey and black.
+# Okabe & Ito's colours, then Tol's; references in grey and black.
 COLOURS = {
     "raft": "#D55E00",
     "byol": "#0072B2",
     "byol_prime": "#56B4E9",
     "simsiam": "#009E73",
     "simclr": "#CC79A7",
+    "moco_v3": "#E69F00",
+    "barlow_twins": "#332288",
+    "vicreg": "#999933",
+    "dino": "#882255",
     "random": "#808080",
     "supervised": "#000000",
 }
@@ -18,11 +22,15 @@ MARKERS = {
     "byol_prime": "D",
     "simsiam": "^",
     "simclr": "v",
+    "moco_v3": "<",
+    "barlow_twins": ">",
+    "vicreg": "p",
+    "dino": "h",
     "random": "X",
     "supervised": "P",
 }
-SPARE_COLOURS = ("#E69F00", "#332288", "#882255", "#44AA99", "#999933", "#8C564B")
-SPARE_MARKERS = ("<", ">", "p", "h", "8")
+SPARE_COLOURS = ("#44AA99", "#8C564B", "#AA4499", "#DDCC77")
+SPARE_MARKERS = ("8", "d", "*", "H")
 
 
 def colour(method: str) -> str:

@@ -95,6 +95,22 @@ PRESETS: dict[str, _Preset] = {
                     "predictor_hidden": 512,
                 },
             },
+            "moco_v3": {
+                "optim": {"lr": 0.3, "weight_decay": 1e-6},
+                "method": {"projector_hidden": 4096, "projector_out": 256, "predictor_hidden": 4096},
+            },
+            "barlow_twins": {
+                "optim": {"lr": 0.3, "weight_decay": 1e-4},
+                "method": {"projector_hidden": 2048, "projector_out": 2048},
+            },
+            "vicreg": {
+                "optim": {"lr": 0.3, "weight_decay": 1e-4},
+                "method": {"projector_hidden": 2048, "projector_out": 2048},
+            },
+            "dino": {
+                "optim": {"lr": 0.3, "weight_decay": 1e-6},
+                "method": {"projector_hidden": 2048, "projector_out": 256, "prototypes": 4096, "tau": 0.9995},
+            },
             "random": {"optim": {"lr": 0.1}},  # nothing is trained
             "supervised": {"optim": {"name": "sgd", "lr": 0.1, "weight_decay": 5e-4}},  # the usual ResNet-18 recipe
         },
@@ -106,7 +122,11 @@ PRESETS: dict[str, _Preset] = {
             "byol": _RAFT_PAPER_TEACHER,
             "byol_prime": _RAFT_PAPER_TEACHER,
             "simsiam": {"method": {"projector_hidden": 512, "projector_out": 256, "predictor_hidden": 64}},
-            "simclr": {"method": {"projector_hidden": 512, "projector_out": 256}},
+            "moco_v3": {"method": {"projector_hidden": 512, "projector_out": 256, "predictor_hidden": 512}},
+            **{
+                name: {"method": {"projector_hidden": 512, "projector_out": 256}}
+                for name in ("simclr", "barlow_twins", "vicreg", "dino")
+            },
         },
     ),
 }

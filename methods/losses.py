@@ -15,12 +15,17 @@ def squared_distance(a: Tensor, b: Tensor) -> Tensor:
     return 2 - 2 * (a * b).sum(dim=1).mean()  # |a - b|^2 = 2 - 2 cos(a, b) of unit vectors
 
 
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b in float32, whatever autocast makes of products: [N, D], [D, M] -> [N, M]."""
+    with torch.autocast(a.device.type, enabled=False):
+        return a.float() @ b.float()
+
+
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
     """SimCLR's loss over 2N views: z1, z2 unit rows [N, D] -> scalar. arXiv 2002.05709, equation 1."""
     n = len(z1)
-    z = torch.cat([z1, z2]).float()  # [2N, D]
-    with torch.autocast(z.device.type, enabled=False):
-        logits = z @ z.T / temperature  # [2N, 2N]
+    z = torch.cat([z1, z2])  # [2N, D]
+    logits = product(z, z.T) / temperature  # [2N, 2N]
     logits = logits.masked_fill(torch.eye(2 * n, dtype=torch.bool, device=z.device), float("-inf"))
     positives = torch.arange(2 * n, device=z.device).roll(n)  # view i's positive is the other view of its image
     return F.cross_entropy(logits, positives)

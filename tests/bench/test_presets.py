@@ -19,6 +19,10 @@ def config(preset: str, method: str) -> RunConfig:
         ("byol", "lars", 1.0, 1e-5, {"projector_hidden": 4096, "projector_out": 256, "predictor_hidden": 4096}),
         ("raft", "lars", 1.0, 1e-5, {"projector_hidden": 4096, "projector_out": 256, "predictor_hidden": 4096}),
         ("byol_prime", "lars", 1.0, 1e-5, {"projector_hidden": 4096, "projector_out": 256, "predictor_hidden": 4096}),
+        ("moco_v3", "lars", 0.3, 1e-6, {"projector_hidden": 4096, "projector_out": 256, "temperature": 0.2}),
+        ("barlow_twins", "lars", 0.3, 1e-4, {"projector_hidden": 2048, "projector_out": 2048, "scale": 0.1}),
+        ("vicreg", "lars", 0.3, 1e-4, {"projector_hidden": 2048, "projector_out": 2048, "invariance": 25}),
+        ("dino", "lars", 0.3, 1e-6, {"projector_hidden": 2048, "projector_out": 256, "prototypes": 4096}),
         ("simsiam", "sgd", 0.5, 1e-5, {"projector_layers": 3, "projector_out": 2048, "predictor_hidden": 512}),
     ],
 )

@@ -4,6 +4,7 @@ import itertools
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from methods.raft import RAFT
 WITH_TEACHER = [name for name, cls in METHODS.items() if issubclass(cls.Config, TeacherConfig)]
 WITH_PREDICTOR = [name for name, cls in METHODS.items() if "predictor" in cls.Config.model_fields]
 TRAINED = [name for name in METHODS if name != "random"]
-TEACHERS = {"raft", "byol", "byol_prime"}
+TEACHERS = {"raft", "byol", "byol_prime", "moco_v3", "dino"}
 
 
 class TinyBackbone(nn.Sequential):
@@ -196,6 +197,83 @@ def test_byol_is_bounded_by_twice_byol_prime_term_by_term(seed: int) -> None:
     q1, q2, t1, t2 = (normalize(torch.randn(32, 6, generator=generator)) for _ in range(4))
     assert squared_distance(q1, t2) <= 2 * (squared_distance(q1, q2) + squared_distance(q2, t2))
     assert squared_distance(q2, t1) <= 2 * (squared_distance(q1, q2) + squared_distance(q1, t1))
+
+
+def in_numpy(*tensors: Tensor) -> list[Any]:
+    return [tensor.detach().double().numpy() for tensor in tensors]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_moco_v3s_loss_is_its_papers(seed: int) -> None:
+    """Algorithm 1 of arXiv 2104.02057, a softmax over keys at a time."""
+    method = build("moco_v3", temperature=0.3)
+    x1, x2 = views(seed=seed)
+    predictor, teacher = method.get_submodule("predictor"), method.get_submodule("teacher")
+    q1, q2, k1, k2 = in_numpy(predictor(method.embed(x1)), predictor(method.embed(x2)), teacher(x1), teacher(x2))
+    total = 0.0
+    for q, k in ((q1, k2), (q2, k1)):
+        q, k = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (q, k))
+        for i in range(len(q)):
+            scores = [math.exp(float(q[i] @ key) / 0.3) for key in k]
+            total -= 2 * 0.3 * math.log(scores[i] / sum(scores)) / len(q)
+    assert method(x1, x2)["loss"].item() == pytest.approx(total, rel=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_barlow_twins_loss_is_its_papers(seed: int) -> None:
+    """Equations 1 and 2 of arXiv 2103.03230, a pair of dimensions at a time."""
+    method = build("barlow_twins", projector_out=5, off_diagonal=0.1, scale=0.5)
+    x1, x2 = views(seed=seed)
+    z1, z2 = ((z - z.mean(0)) / z.std(0) for z in in_numpy(method.embed(x1), method.embed(x2)))
+    total = 0.0
+    for i in range(5):
+        for j in range(5):
+            c = (z1[:, i] * z2[:, j]).mean()
+            total += (1 - c) ** 2 if i == j else 0.1 * c**2
+    assert method(x1, x2)["loss"].item() == pytest.approx(0.5 * total, rel=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_vicregs_loss_is_its_papers(seed: int) -> None:
+    """Equations 1 to 6 of arXiv 2105.04906, with numpy's covariance; means where the authors' code has them."""
+    method = build("vicreg", projector_out=5, invariance=3.0, variance=2.0, covariance=0.7)
+    x1, x2 = views(seed=seed)
+    z1, z2 = in_numpy(method.embed(x1), method.embed(x2))
+    total = 3.0 * ((z1 - z2) ** 2).mean()
+    for z in (z1, z2):
+        c = np.cov(z, rowvar=False)
+        total += 2.0 * np.maximum(0, 1 - np.sqrt(np.diag(c) + 1e-4)).mean() / 2
+        total += 0.7 * sum(c[i, j] ** 2 for i in range(5) for j in range(5) if i != j) / 5
+    assert method(x1, x2)["loss"].item() == pytest.approx(total, rel=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_dinos_loss_and_centre_are_its_papers(seed: int) -> None:
+    """Algorithm 1 of arXiv 2104.14294, twice in a row: the centre moves after the first loss."""
+    method = build("dino", prototypes=7)
+    x1, x2 = views(seed=seed)
+    prototypes, teacher = method.get_submodule("prototypes"), method.get_submodule("teacher")
+    s1, s2, t1, t2 = in_numpy(prototypes(method.embed(x1)), prototypes(method.embed(x2)), teacher(x1), teacher(x2))
+    assert np.abs(s1).max() <= 1 + 1e-6  # cosines
+    centre = np.zeros(7)
+    for _ in range(2):
+        total = 0.0
+        for t, s in ((t1, s2), (t2, s1)):
+            p, q = np.exp((t - centre) / 0.04), np.exp(s / 0.1)
+            p, q = p / p.sum(axis=1, keepdims=True), q / q.sum(axis=1, keepdims=True)
+            total -= (p * np.log(q)).sum(axis=1).mean() / 2
+        assert method(x1, x2)["loss"].item() == pytest.approx(total, rel=1e-3)
+        centre = 0.9 * centre + 0.1 * np.concatenate([t1, t2]).mean(axis=0)
+    np.testing.assert_allclose(method.get_buffer("center").numpy(), centre, atol=1e-5)
+
+
+def test_dinos_teacher_has_prototypes_of_its_own_that_follow() -> None:
+    method = build("dino", tau=0.9, tau_schedule="constant")
+    before = method.get_parameter("teacher.projector.1.weight").clone()
+    with torch.no_grad():
+        method.get_parameter("prototypes.weight").add_(1.0)
+    method.after_step(0.0)
+    torch.testing.assert_close(method.get_parameter("teacher.projector.1.weight"), before + 0.1)
 
 
 def test_simsiam_stops_the_gradient_at_the_target() -> None:
