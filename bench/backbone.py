@@ -1,5 +1,6 @@
 """Backbones: timm models that give pooled features, with a stem for small images; saved and loaded."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -127,7 +128,17 @@ def save(backbone: nn.Module, path: Path, config: BackboneConfig) -> None:
     """
     state = {key: value.detach().cpu().contiguous() for key, value in backbone.state_dict().items()}
     metadata = {"format": "pt", "name": config.name, "stem": config.stem, "size": str(backbone.image_size)}
-    write_atomic(path, safetensors.torch.save(state, metadata))
+    write_atomic(path, _ordered(safetensors.torch.save(state, metadata)))
+
+
+def _ordered(content: bytes) -> bytes:
+    """A safetensors file with its metadata by name: the library's order differs from one call to the next."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the tensors stay aligned
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def load(path: Path) -> nn.Module:

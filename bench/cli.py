@@ -203,7 +203,10 @@ def speed(
     from slurm import local
 
     overrides = parse_overrides(set_ or [])
-    (planned,) = plan.plan(plan.parse_methods(method)[:1], [0], preset, overrides, {}, preset)
+    names = plan.parse_methods(method)
+    if len(names) > 1:
+        raise UserError(f"--method {method}: name one; speed is measured a method at a time")
+    (planned,) = plan.plan(names, [0], preset, overrides, {}, preset)
     measured = speeds.measure(RunConfig(**planned["config"]), local.devices(device)[0])
     print(dump_json(measured) if as_json else speeds.describe(measured), end="")
 
@@ -243,16 +246,23 @@ def _execute(
         plan.retry(runs)
     threads = max(run["config"]["train"]["threads"] for run in planned)
     outcome = local.execute(runs, settings, names, threads, jobs, console)
+    unwritten = ""
     for experiment in dict.fromkeys(run["experiment"] for run in planned):
-        _report(results, [experiment], ["csv"])
+        try:
+            _report(results, [experiment], ["csv"])
+        except UserError as error:  # a full disk: the command was right, and the results are there
+            unwritten = str(error)
+            console.print(f"warning: {unwritten}", style="yellow", soft_wrap=True)
     if outcome.signal:
         console.print("interrupted: the same command resumes where the runs stopped")
         raise typer.Exit(128 + outcome.signal)
     if outcome.unfinished:
-        hint = "" if retry_failed else " (--retry-failed executes failed runs again)"
-        console.print(f"{len(outcome.unfinished)} of {len(runs)} runs did not finish{hint}:", style="bold")
+        failed = outcome.failed and not retry_failed
+        hint = " (--retry-failed executes failed runs again)" if failed else ": the same command resumes them"
+        console.print(f"{len(outcome.unfinished)} of {len(runs)} runs did not finish{hint}", style="bold")
         for run_id, reason in outcome.unfinished.items():
             console.print(f"  {run_id}: {reason}", soft_wrap=True)
+    if outcome.unfinished or unwritten:
         raise typer.Exit(1)
 
 

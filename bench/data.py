@@ -33,7 +33,7 @@ DATASETS = {
 }
 
 PRETRAINING_IMAGES = {
-    "digits": 1_437,
+    "digits": 1_438,
     "cifar10": 50_000,
     "cifar100": 50_000,
     "stl10": 105_000,  # 100,000 of them unlabelled

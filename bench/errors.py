@@ -13,4 +13,4 @@ def unknown(kind: str, value: str, valid: Iterable[str]) -> UserError:
     names = sorted(valid)
     close = get_close_matches(value, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return UserError(f"unknown {kind} {value!r}: {hint}one of {', '.join(names)}")
+    return UserError(f"unknown {kind} {value!r}: {hint}" + (f"one of {', '.join(names)}" if names else "it has none"))

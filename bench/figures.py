@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from bench import present
 from bench.grid_figures import grid_figure, grid_plane_figure
@@ -73,14 +74,21 @@ def render(figure: Figure, suffix: str) -> bytes:
     return buffer.getvalue()
 
 
+def is_ours(name: str) -> bool:
+    """Whether a file of this name (without suffix) in `figures/` is one that `figures` may have given."""
+    return any(name == ours or name.startswith(f"{ours}-") for ours in (*DRAWERS, "grid"))
+
+
 def slug(text: str) -> str:
-    """Part of a file name."""
-    return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.")[:60] or "unnamed"
+    """Part of a file name; a long one keeps both ends, as a folder's fingerprint stands last."""
+    name = re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-.") or "unnamed"
+    return name if len(name) <= 60 else f"{name[:40]}-{name[-19:]}"
 
 
-def plain(text: str) -> str:
+def plain(text: str, length: int = 30) -> str:
     """Text as matplotlib can draw it: no mathematics, no hidden labels, not too long, in its font's letters."""
-    text = text if len(text) <= 30 else f"{text[:14]}…{text[-14:]}"
+    half = length // 2 - 1
+    text = text if len(text) <= length else f"{text[:half]}…{text[-half:]}"
     text = "".join(
         c if get_font(findfont(FontProperties())).get_char_index(ord(c)) else f"[U+{ord(c):04X}]" for c in text
     )
@@ -124,7 +132,8 @@ def loss_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
     panels = figure.subplots(lines, columns, squeeze=False, sharex=True).ravel()
     for axes, method in zip(panels, methods, strict=False):
         _band(axes, history[history["method"] == method], "loss", method)
-        axes.set_title(plain(method))
+        axes.set_title(plain(method, length=18))
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     for axes, over in zip(panels[len(methods) :], panels[len(methods) - columns :], strict=False):
         axes.set_axis_off()
         over.tick_params(labelbottom=True)  # the lowest panel of its column
@@ -173,7 +182,7 @@ def difference_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
         text = f" Holm p = {present.p_value(pair['p_holm'])}".replace("= <", "<")
         axes.text(1.01, y, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=shade)
     axes.axvline(0, color="#555555", lw=1)
-    labels = [f"{plain(a)} − {plain(b)}" for a, b in zip(pairs["method_a"], pairs["method_b"], strict=True)]
+    labels = [f"{plain(a, 20)} − {plain(b, 20)}" for a, b in zip(pairs["method_a"], pairs["method_b"], strict=True)]
     axes.set_yticks(range(len(pairs)), labels)
     axes.set_ylim(len(pairs) - 0.5, -0.5)
     axes.set_xlabel(f"difference in {present.COLUMNS[tables.metric].header} accuracy (points), 95 % interval, seeds")
@@ -218,18 +227,20 @@ def cost_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
     longest = rows["train_seconds_mean"].max()
     unit, seconds = ("hours", 3600) if longest >= 3600 else ("minutes", 60) if longest >= 120 else ("seconds", 1)
     figure = Figure(figsize=(5.6, 3.4), layout="constrained")
-    axes = figure.subplots()
+    axes, handles = figure.subplots(), []
     for row in present.records(rows):
         method, half = row["method"], row[f"{metric}_high"] - row[f"{metric}_mean"]
         x = row["train_seconds_mean"] / seconds
-        style: dict[str, Any] = {"fmt": marker(method), "color": colour(method), "label": plain(method)}
-        axes.errorbar(x, row[f"{metric}_mean"], yerr=half, ms=8, capsize=3, mec="w", **style)
+        style: dict[str, Any] = {"marker": marker(method), "color": colour(method), "ms": 8, "mec": "w", "ls": ""}
+        style["label"] = plain(method)
+        axes.errorbar(x, row[f"{metric}_mean"], yerr=half, capsize=3, **style)
+        handles.append(Line2D([], [], **style))  # without the bars of the interval
     axes.set_ylim(max(0, axes.get_ylim()[0]), min(100.5, axes.get_ylim()[1]))
     axes.set_xlim(-0.04 * longest / seconds, 1.1 * longest / seconds or 1)  # an untrained backbone's marker is whole
     devices = ", ".join(sorted(set(_runs(tables, rows)["device"].dropna()) - {""}))
     axes.set_xlabel(f"training time of one run, as measured ({unit})\n{plain(devices)}")
     axes.set_ylabel(f"{present.COLUMNS[metric].header} accuracy (%)")
-    figure.legend(loc="outside right upper")
+    figure.legend(handles=handles, loc="outside right upper")
     return figure
 
 
@@ -313,6 +324,7 @@ def _curves(history: pd.DataFrame, titles: dict[str, str], ylabel: str, crossed:
             _band(axes, banded[banded["method"] == method], name, method)
         axes.set_title(titles[name])
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     panels[0].set_ylabel(ylabel)
     handles = [Line2D([], [], color=colour(m), marker=marker(m), ms=4, label=plain(m)) for m in methods]
     if len(banded) < len(history):

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from bench.leaderboard import BOARD, CHOICE, Tables, setting, varying
+from bench.leaderboard import BOARD, CHOICE, Tables, levels, setting, varying
 from bench.palette import SPARE_COLOURS, colour, in_order
 
 YLABEL = "validation linear accuracy (%)"
@@ -128,15 +128,12 @@ def _heat_map(own: pd.DataFrame, first: str, second: str) -> Figure:
     return figure
 
 
-def levels(column: pd.Series) -> list[Any]:
-    """The values of a key in order: numbers by size, other things by name."""
-    values = list(dict.fromkeys(column))
-    return sorted(values, key=lambda value: (not _is_number(value), value if _is_number(value) else str(value)))
-
-
 def _positions(values: list[Any]) -> list[Any]:
-    """Numbers stand where they are; names stand side by side."""
-    return values if all(map(_is_number, values)) else list(range(len(values)))
+    """Numbers stand where they are; names, and numbers that would stand on each other's labels, side by side."""
+    if not all(map(_is_number, values)):
+        return list(range(len(values)))
+    near = min(np.diff(values), default=1.0) < 0.1 * (values[-1] - values[0])
+    return list(range(len(values))) if near and values[0] <= 0 else values  # a logarithm would set them apart
 
 
 def _is_number(value: Any) -> bool:

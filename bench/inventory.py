@@ -96,19 +96,21 @@ class _Reader:
                 self._problem(experiment, name, "its JSON is nested too deeply: left out")
 
     def _run(self, experiment: str, record: store.RunRecord) -> None:
-        name, reason, state = record.dir.run_id, record.error, record.state
+        name, reason, state = record.dir.run_id, printable(record.error), record.state
         planned = identity = _identity(record.config)
         if planned is None:
             if state != "damaged":
                 state, reason = "damaged", "config.json: not the plan of a run"
             parsed = RUN_NAME.fullmatch(name)
-            identity = {**parsed.groupdict(), "seed": int(parsed["seed"])} if parsed else None
+            identity = None
+            if parsed:
+                identity = {**parsed.groupdict(), "method": printable(parsed["method"]), "seed": int(parsed["seed"])}
         elif record.config.get("run_id") != name:
             reason = f"a copy or renamed directory of {record.config.get('run_id')}: left out"
             return self._problem(experiment, name, reason)
         if identity is None:
             return self._problem(experiment, name, f"{reason}: left out, not a run directory that can be read")
-        row = {"experiment": experiment, "run_id": name, **identity, "state": state, "reason": reason}
+        row = {"experiment": experiment, "run_id": printable(name), **identity, "state": state, "reason": reason}
         if state == "done":
             try:
                 row.update(_result(record.result, row))

@@ -7,7 +7,8 @@ there are any): a mean of fewer seeds would win by luck. The table names what di
 
 Methods are compared on common seeds by paired t-tests, Holm-adjusted over all pairs of methods on the board,
 which holds whichever method turns out best: the one with the highest mean over its own done seeds. References (an
-untrained and a supervised backbone) stand in the same table, but neither win nor count as tests.
+untrained and a supervised backbone) stand in the same table, but neither win nor count as tests. Where methods were
+not trained alike (`bench.conditions`), nobody is marked.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,7 +19,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench import inventory
+from bench import conditions, inventory
+from bench.conditions import NOT_SET
 from bench.errors import unknown
 from bench.inventory import ACCURACIES, METRICS, TIMINGS
 from bench.statistics import ALPHA, DIGITS, holm, paired, percentile_interval, ranks, resampled_means, summarise
@@ -28,8 +30,6 @@ CHOICE = "val_linear_top1"
 BOARD = ["dataset", "preset", "protocol"]
 POINT = [*BOARD, "method", "config_hash"]
 UNFINISHED = ("pending", "running", "interrupted")
-NOT_SET = "not set"
-"""A setting that a run's configuration does not have, as of runs planned before the setting existed."""
 
 Board = tuple[Any, ...]
 
@@ -70,7 +70,7 @@ def collect(results: Path, experiments: Iterable[str], metric: str = "test_linea
     runs["chosen"] &= runs["state"] != "duplicate"
     best = leaders(runs, metric)
     pairs = compare(runs, best, metric)
-    board = rank(runs, grid, pairs, best, metric)
+    board = rank(runs, grid, pairs, found.configs, best, metric)
     overall = across(runs, board, metric)
     return Tables(metric, runs, found.history, grid, board, pairs, overall, found.problems, found.configs)
 
@@ -110,7 +110,22 @@ def _with_settings(grid: pd.DataFrame, configs: dict[str, dict[str, Any]]) -> pd
     for key in keys:
         values = [configs.get(digest, {}).get(key, NOT_SET) for digest in grid["config_hash"]]
         grid[setting(key)] = ["null" if value is None else value for value in values]
-    return grid
+    places = {setting(key): {value: i for i, value in enumerate(levels(grid[setting(key)]))} for key in keys}
+
+    def placed(column: pd.Series) -> pd.Series:
+        return column.map(places[str(column.name)]) if column.name in places else column
+
+    return grid.sort_values([*POINT[:-1], *places, POINT[-1]], key=placed).reset_index(drop=True)
+
+
+def levels(column: pd.Series) -> list[Any]:
+    """The values of a setting in order: numbers by size, other things by name."""
+
+    def place(value: Any) -> tuple[bool, Any]:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return not number, value if number else str(value)
+
+    return sorted(dict.fromkeys(column), key=place)
 
 
 def setting(key: str) -> str:
@@ -168,13 +183,18 @@ def compare(runs: pd.DataFrame, best: dict[Board, str], metric: str) -> pd.DataF
 
 
 def rank(
-    runs: pd.DataFrame, grid: pd.DataFrame, pairs: pd.DataFrame, best: dict[Board, str], metric: str
+    runs: pd.DataFrame,
+    grid: pd.DataFrame,
+    pairs: pd.DataFrame,
+    configs: dict[str, dict[str, Any]],
+    best: dict[Board, str],
+    metric: str,
 ) -> pd.DataFrame:
     """The leaderboard: every planned method of every board, even one without any finished run.
 
-    mark: "best"; "tie" (not shown to be worse than the best); "collapsed" (the same, but some of its seeds collapsed:
-    so wide an interval is no merit); "untested" (too few common seeds, or equal differences); "" for the others and
-    the references.
+    mark: "best"; "tie" (not shown to be worse than the best); "collapsed" (one of both, but some of its seeds
+    collapsed: so wide an interval is no merit); "untested" (too few common seeds, or equal differences); "unlike" (it
+    might have one of these, but methods were not trained alike); "" for the others and the references.
     """
     rows: list[dict[str, Any]] = []
     for board, tried in grid.groupby(BOARD):
@@ -187,8 +207,10 @@ def rank(
             row["method"]: -round(float(np.nan_to_num(row[f"{metric}_mean"], nan=-1.0)), DIGITS) for row in methods
         }
         methods.sort(key=lambda row: (row["reference"], row["method"] != first, order[row["method"]], row["method"]))
+        alike = not conditions.unlike(tried[~tried["method"].isin(REFERENCES)], configs)
         for row in methods:
             row.update(_against(first, row, tests))
+            row["mark"] = "unlike" if row["mark"] and not alike else row["mark"]
             rows.append({**dict(zip(BOARD, board, strict=True)), **row})
     table = pd.DataFrame(rows, columns=None if rows else [*BOARD, "method"])
     if rows:
@@ -225,7 +247,8 @@ def _against(best: str, method: Mapping[str, Any], tests: pd.DataFrame) -> dict[
     if name == best:
         with_others = tests[tests["with_best"] & ~tests["reference"]]
         if len(with_others):
-            row["mark"] = "best" if with_others["p_holm"].notna().any() else "untested"
+            tested = with_others["p_holm"].notna().any()
+            row["mark"] = "untested" if not tested else "collapsed" if method["collapsed"] else "best"
         return row
     first, second = tests["method_a"], tests["method_b"]
     for _, test in tests[(first == best) & (second == name) | (first == name) & (second == best)].iterrows():

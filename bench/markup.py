@@ -78,7 +78,7 @@ def _tex_table(section: Section) -> str:
         if r and section.references and r == min(section.references):
             lines.append(r"\midrule")
         cells = (_tex_cell(cell, (r, c) in section.bold) for c, cell in enumerate(row))
-        lines.append(" & ".join(cells) + r" \\")
+        lines.append("{}" + " & ".join(cells) + r" \\")  # {}: no row begins with what \\ takes as its argument
     alignment = "".join("l" if name in LEFT else "r" for name in section.header)
     return "\n".join(
         [
@@ -116,4 +116,4 @@ def _tex(text: str) -> str:
 
 
 def _in_fonts(character: str) -> bool:
-    return character.isascii() or ("À" <= character <= "ÿ" and character not in "ÐðÞþ÷")
+    return (character.isascii() and character.isprintable()) or ("À" <= character <= "ÿ" and character not in "ÐðÞþ÷")

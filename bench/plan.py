@@ -93,7 +93,7 @@ def _with_fingerprint(
     name = config.data.name
     if not name.startswith("folder:"):
         if name not in data.DATASETS:
-            raise unknown("dataset", name, [*data.DATASETS, "folder:PATH"])
+            raise unknown("dataset", name, data.DATASETS)
         return config
     if not name.isprintable():
         raise UserError(

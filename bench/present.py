@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pandas as pd
 
+from bench.conditions import unlike
 from bench.errors import unknown
 from bench.leaderboard import BOARD, CHOICE, REFERENCES, Tables, seed_list, setting, varying
 from bench.statistics import TESTED_FROM, half_interval
@@ -171,8 +172,8 @@ def sections(tables: Tables, columns: list[str], every_point: bool = False) -> I
     for label, rows in labelled:
         own = records(rows)
         texts = [[cell(row, column, tables.metric) for column in columns] for row in own]
-        where = columns.index(tables.metric) if tables.metric in columns else 0
-        bold = {(i, where) for i, row in enumerate(own) if row["mark"] == "best"}
+        shown = tables.metric in columns
+        bold = {(i, columns.index(tables.metric)) for i, row in enumerate(own) if shown and row["mark"] == "best"}
         references = {i for i, row in enumerate(own) if row["reference"]}
         yield Section(label, [COLUMNS[c].header for c in columns], texts, bold, references, notes(tables, rows))
         if every_point and (tried := configurations(tables, rows)):
@@ -256,6 +257,7 @@ def notes(tables: Tables, rows: pd.DataFrame) -> list[str]:
         f"{DASH}: too few seeds.",
         *_tests(tables, rows, name),
         *(["References (untrained, supervised) neither win nor are tested."] if rows["reference"].any() else []),
+        *_conditions(tables, rows),
         *_search(rows),
         *_missing(runs),
     ]
@@ -283,11 +285,34 @@ def _tests(tables: Tables, rows: pd.DataFrame, name: str) -> Iterator[str]:
         )
     apart = rows.loc[rows["mark"] == "collapsed", "method"]
     if len(apart):
-        yield f"No *, though not shown to be worse, for collapsed seeds: {', '.join(apart)}."
+        yield f"No *, though best or not shown to be worse, for collapsed seeds: {', '.join(apart)}."
     own = rows.loc[rows["seeds"] != ""].groupby("seeds", sort=False)["method"].agg(", ".join)
     if len(own) > 1:
         listed = "; ".join(f"{methods}: {seeds_of}" for seeds_of, methods in own.items())
         yield f"Seeds differ ({listed}): a mean is of a method's own seeds, a difference of the common ones."
+
+
+def _conditions(tables: Tables, rows: pd.DataFrame) -> Iterator[str]:
+    """What was set beside the preset, and in what the methods were not trained alike."""
+    own = rows[rows["points"] == 1].groupby("overrides", sort=False)["method"].agg(", ".join)
+    if len(own) == 1 and (overrides := own.index[0]):
+        yield f"Set beside the preset: {overrides}."
+    elif len(own) > 1:
+        told = "; ".join(f"{overrides or 'nothing'} ({methods})" for overrides, methods in own.items())
+        yield f"Set beside the preset: {told}."
+    tried = tables.grid[(tables.grid[BOARD] == [rows.iloc[0][key] for key in BOARD]).all(axis=1)]
+    found = unlike(tried, tables.configs)
+    if found:
+        by_key = []
+        for key, values in found.items():
+            methods: dict[str, list[str]] = {}
+            for method, value in values.items():
+                methods.setdefault(value, []).append(method)
+            by_key.append(f"{key} = " + ", ".join(f"{value} ({', '.join(names)})" for value, names in methods.items()))
+        yield (
+            f"NOT TRAINED ALIKE: {'; '.join(by_key)}. Differences are of these settings too, not of the methods alone"
+            + (": no method is marked." if rows["mark"].eq("unlike").any() else ".")
+        )
 
 
 def _search(rows: pd.DataFrame) -> Iterator[str]:

@@ -71,7 +71,7 @@ class Watcher:
     def _tick(self) -> bool:
         """Look at every unfinished run once; False when there is none left."""
         while not self.messages.empty():
-            self.console.print(Text(self.messages.get()), style="yellow")
+            self.console.print(Text(self.messages.get()), style="yellow", soft_wrap=True)
         for run_id, before in list(self.unfinished.items()):
             record = self.unfinished[run_id] = store.read_run(before.dir)
             if record.state == "done":

@@ -19,6 +19,7 @@ from bench.markup import latex, markdown
 FORMATS = ("csv", "md", "tex", "html", "png", "pdf")
 MD_COLUMNS = ("difference", "effective_rank", "train_seconds", "budget", "flags")
 TEX_COLUMNS = ("difference", "effective_rank")  # what fits a page; search budgets and failures are in the notes
+PAGES = {"md": "leaderboard.md", "tex": "leaderboard.tex", "html": "report.html", "png": "figures"}
 CONSOLE_NOTES = 12
 METHOD_WIDTH = 16  # of the terminal's columns; longer names are folded
 WARNINGS = 10
@@ -56,6 +57,8 @@ def write(
         LOG.warning("cannot be used as found: %s/%s: %s", problem.experiment, problem.path, problem.reason)
     if len(tables.problems) > WARNINGS:
         LOG.warning("and %d more such files, all in problems.csv", len(tables.problems) - WARNINGS)
+    if console:
+        print_leaderboard(tables, console, columns)  # before the files: a full disk does not hide it
     names = list(dict.fromkeys(experiments))
     folder = out or (results / names[0] if len(names) == 1 else results / "reports" / _joined(names))
     try:
@@ -63,8 +66,10 @@ def write(
         written = _write(tables, names, formats, folder, columns)
     except OSError as error:
         raise UserError(f"cannot write the report to {folder}: {error.strerror or error}") from error
-    if console:
-        print_leaderboard(tables, console)
+    older = [name for kind, name in PAGES.items() if kind not in formats and (folder / name).exists()]
+    if console and older and "csv" in formats:
+        told = f"{', '.join(older)}: older than these numbers; `bench report` writes all anew"
+        console.print(Text(told, "dim"), soft_wrap=True)
     return written
 
 
@@ -91,18 +96,23 @@ def _write(
     if "csv" in formats:
         for name, frame in frames(tables, columns).items():
             save(f"{name}.csv", csv(frame))
+        if tables.overall.empty:  # one board: what was written of several must not stay
+            (folder / "overall.csv").unlink(missing_ok=True)
     if "md" in formats:
         save("leaderboard.md", markdown(tables, names, present.select(columns, tables.metric, MD_COLUMNS)).encode())
     if "tex" in formats:
         save("leaderboard.tex", latex(tables, present.select(columns, tables.metric, TEX_COLUMNS)).encode())
     if {"png", "pdf", "html"} & set(formats):
-        from bench.figures import figures, render  # drawing libraries are slow to import
+        from bench.figures import figures, is_ours, render  # drawing libraries are slow to import
 
         drawn = list(figures(tables))
         for name, _, figure in drawn:
             for suffix in ("png", "pdf"):
                 if suffix in formats:
                     save(f"figures/{name}.{suffix}", render(figure, suffix))
+        for path in (folder / "figures").glob("*"):  # of datasets and grids that are no more
+            if path.suffix[1:] in {"png", "pdf"} & set(formats) and is_ours(path.stem) and path not in written:
+                path.unlink()
         if "html" in formats:
             from bench.page import html
 
@@ -142,9 +152,9 @@ def _harmless(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
-def print_leaderboard(tables: Tables, console: Console) -> None:
+def print_leaderboard(tables: Tables, console: Console, columns: list[str] | None = None) -> None:
     """Print every board as a table of at most the console's width, with its footnotes; plain text in a file."""
-    shown = present.select(None, tables.metric, ("effective_rank", "train_seconds", "flags"))
+    shown = present.select(columns, tables.metric, ("effective_rank", "train_seconds", "flags"))
     speak = _speech(console)
     for label, rows in present.boards(tables.leaderboard):
         table = Table(box=None, pad_edge=False, title=Text(speak(label)), title_justify="left")

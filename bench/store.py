@@ -123,15 +123,17 @@ def experiment_dir(results: Path, experiment: str) -> Path:
 
 
 def plan_run(experiment: Path, planned: Mapping[str, Any]) -> RunDir:
-    """Write `planned` as config.json of its run directory, unless the run has begun. Raises UserError if it cannot."""
+    """Write `planned` as config.json of its run directory, unless the run has begun. Raises UserError if it cannot.
+
+    A config.json that cannot be read is written anew: the directory's name holds the hash of what was in it.
+    """
     run = RunDir(experiment / "runs" / planned["run_id"])
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         content = dump_json(planned).encode()
-        if not run.config.exists() or (  # until it begins, settings that change no result may change
-            run.config.read_bytes() != content and newest_claim(run.path) is None
-        ):
-            write_atomic(run.config, content)
+        before = run.config.read_bytes() if run.config.exists() else b""
+        if before != content and (newest_claim(run.path) is None or not _is_object(before)):
+            write_atomic(run.config, content)  # until it begins, settings that change no result may change
     except OSError as error:
         raise UserError(f"cannot write results to {experiment}: {error.strerror or error}") from error
     return run
@@ -203,6 +205,13 @@ def first_line(path: Path) -> str:
             return file.readline().strip()
     except OSError:
         return ""
+
+
+def _is_object(content: bytes) -> bool:
+    try:
+        return isinstance(parse_json(content.decode()), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _object(path: Path) -> dict[str, Any]:

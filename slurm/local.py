@@ -100,6 +100,8 @@ class Outcome:
     """The signal that stopped us, or 0."""
     unfinished: dict[str, str] = field(default_factory=dict)
     """Why runs are not done, by run id."""
+    failed: bool = False
+    """Whether any of them failed, or left what cannot be read."""
 
 
 def execute(
@@ -151,7 +153,11 @@ def execute(
         for status in deaths
     )
     reasons = {
-        run_id: watcher.failed.get(run_id) or died or f"{record.state}; see {record.dir.log}"
+        run_id: watcher.failed.get(run_id) or died or record.state + _log_of(record.dir)
         for run_id, record in watcher.unfinished.items()
     }
-    return Outcome(stops[0] if stops else 0, reasons)
+    return Outcome(stops[0] if stops else 0, reasons, failed=bool(watcher.failed))
+
+
+def _log_of(run: RunDir) -> str:
+    return f"; see {run.log}" if run.log.exists() else ""

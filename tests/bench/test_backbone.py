@@ -121,6 +121,16 @@ def test_timm_loads_an_encoder_with_a_small_stem(tmp_path: Path) -> None:
     assert torch.equal(model(images), network(images))
 
 
+def test_equal_encoders_are_equal_files(tmp_path: Path) -> None:
+    config = BackboneConfig(name="resnet10_small")
+    network = backbone.create(config, 16)
+    contents = set()
+    for i in range(20):  # the library's order of the metadata is a matter of luck
+        backbone.save(network, tmp_path / f"{i}.safetensors", config)
+        contents.add((tmp_path / f"{i}.safetensors").read_bytes())
+    assert len(contents) == 1
+
+
 def test_what_is_no_encoder_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         backbone.load(tmp_path / "missing.safetensors")

@@ -50,7 +50,7 @@ def folder_without_classes() -> None:
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        ("run --method rapt", "unknown method 'rapt': did you mean 'raft'? one of byol"),
+        ("run --method rapt", "unknown method 'rapt': did you mean 'raft'? one of barlow_twins"),
         ("run --method raft --preset quik", "unknown preset 'quik': did you mean 'quick'? one of cifar10"),
         ("run --method raft --set optim.lrr=1", "unknown key 'optim.lrr': did you mean 'optim.lr'"),
         ("run --method simclr --set method.tau=1", "unknown key of simclr 'method.tau'"),

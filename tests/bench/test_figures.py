@@ -279,6 +279,7 @@ def test_odd_names_draw_as_they_are(tmp_path: Path) -> None:
     assert plain("a" * 99) == "a" * 14 + "…" + "a" * 14
     assert plain("_$中") == r" _\$[U+4E2D]"
     assert slug("../<x>/y") == "x-y"
+    assert slug("a" * 80 + "@01234567") != slug("a" * 80 + "@89abcdef")
 
 
 def test_nothing_done_draws_nothing(tmp_path: Path) -> None:

@@ -185,6 +185,47 @@ def test_collapsed_seeds_earn_no_star(tmp_path: Path) -> None:
     assert any("for collapsed seeds: raft." in note for note in notes(tables, tables.leaderboard))
 
 
+def test_the_best_of_collapsed_methods_earns_no_star_either(tmp_path: Path) -> None:
+    for seed in range(3):
+        fake_run(tmp_path / "e", "byol", seed, test_linear_top1=12.0 + seed)
+        fake_run(tmp_path / "e", "raft", seed, collapsed=True, test_linear_top1=20.0 + seed**2)
+    tables = collect(tmp_path, ["e"])
+    assert row(tables, "raft")["rank"] == 1
+    assert row(tables, "raft")["mark"] == "collapsed"
+
+
+def test_methods_that_were_not_trained_alike_are_told_and_not_marked(tmp_path: Path) -> None:
+    for seed in range(3):
+        fake_run(tmp_path / "e", "byol", seed)
+        fake_run(tmp_path / "e", "raft", seed, level=92.1, overrides={"train.epochs": 90, "optim.lr": 0.3})
+        fake_run(tmp_path / "e", "random", seed)
+    tables = collect(tmp_path, ["e"])
+    assert [row(tables, method)["mark"] for method in ("byol", "raft", "random")] == ["unlike", "unlike", ""]
+    told = notes(tables, tables.leaderboard)
+    assert "Set beside the preset: nothing (byol, random); train.epochs=90 optim.lr=0.3 (raft)." in told
+    (unlike,) = [note for note in told if note.startswith("NOT TRAINED ALIKE")]
+    assert "train.epochs = 30 (byol, random), 90 (raft)" in unlike
+    assert "optim.lr" not in unlike, "every method has its own optimizer"
+
+
+def test_what_was_searched_alike_may_be_chosen_differently(tmp_path: Path) -> None:
+    for method, best in (("byol", 0.1), ("raft", 0.4)):
+        for crop in (0.1, 0.4):
+            for seed in range(3):
+                overrides = {"augment.crop_min": crop}
+                fake_run(tmp_path / "e", method, seed, overrides=overrides, level=90 + 3 * (crop == best))
+    tables = collect(tmp_path, ["e"])
+    assert row(tables, "byol")["overrides"] != row(tables, "raft")["overrides"]
+    assert "unlike" not in set(tables.leaderboard["mark"])
+    assert not [note for note in notes(tables, tables.leaderboard) if note.startswith("NOT TRAINED ALIKE")]
+
+
+def test_points_stand_in_the_order_of_their_settings(tmp_path: Path) -> None:
+    for lr in (1.0, 0.01, 0.1, 10.0):
+        fake_run(tmp_path / "e", "byol", 0, overrides={"optim.lr": lr})
+    assert collect(tmp_path, ["e"]).grid["optim.lr"].tolist() == [0.01, 0.1, 1.0, 10.0]
+
+
 def test_one_lucky_seed_does_not_beat_more(tmp_path: Path) -> None:
     for lr, level, done, planned in ((0.1, 99.0, 1, 1), (0.3, 95.0, 4, 5), (1.0, 90.0, 5, 5), (3.0, 92.0, 5, 6)):
         for seed in range(planned):

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -203,6 +204,7 @@ def test_markdown_has_every_configuration_of_a_sweep(tmp_path: Path) -> None:
 def compile_tex(folder: Path, name: str) -> None:
     pdflatex = shutil.which("pdflatex")
     if pdflatex is None:
+        assert os.environ.get("CI") != "true", "pdflatex is not installed"
         pytest.skip("pdflatex is not installed")
     command = [pdflatex, "-interaction=nonstopmode", "-halt-on-error", name]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace")
@@ -215,6 +217,8 @@ def test_latex_compiles_with_odd_names(tmp_path: Path) -> None:
     for seed in range(3):
         fake_run(tmp_path / "e", ODD_METHOD, seed)
     fake_run(tmp_path / "f", "byol", 0, dataset=f"folder:/data/{ODD_FOLDER}")
+    for method in ("[red]x", "*star", "中文"):  # a row must not begin with what \\\\ takes as its argument
+        fake_run(tmp_path / "f", method, 0)
     out = tmp_path / "out"
     write(tmp_path, ["e", "f"], ["tex"], out=out)
     text = (out / "leaderboard.tex").read_text()
@@ -281,6 +285,63 @@ def test_damaged_files_are_warned_of_and_reported(tmp_path: Path, caplog: pytest
     assert len(pd.read_csv(tmp_path / "e" / "problems.csv")) == 13
     assert (tmp_path / "e" / "leaderboard.md").read_text().count("result.json") >= 13
     assert "13 files could not be used" in printed(tmp_path, ["e"])
+
+
+def test_names_that_are_no_text_are_shown_and_crash_nothing(tmp_path: Path) -> None:
+    fake_run(tmp_path / "e", "byol", 0)
+    for name in (b"x\xff-01234567-s1", b"esc\x1b[31m\xe2\x80\xae-01234567-s1"):
+        (tmp_path / "e" / "runs" / os.fsdecode(name)).mkdir()
+    failed = fake_run(tmp_path / "e", "raft", 0, state="failed")
+    (failed / "error.txt").write_text("\x1b[31mred\x07\n")
+    for path in write(tmp_path, ["e"], ["csv", "md", "tex", "html"]):
+        assert not set("\x1b\x07\u202e") & set(path.read_text(encoding="utf-8")), path
+    shown = printed(tmp_path, ["e"])
+    assert r"x\udcff" in shown.replace("\n", "") or r"x\xff" in shown.replace("\n", "")
+    assert "\x1b" not in shown
+
+
+def test_what_is_no_more_does_not_stay(tmp_path: Path) -> None:
+    fake_run(tmp_path / "e", "byol", 0)
+    cifar = fake_run(tmp_path / "e", "byol", 1, dataset="cifar10")
+    write(tmp_path, ["e"], ["csv", "png"])
+    (tmp_path / "e" / "figures" / "mine.png").write_text("not of the report")
+    assert (tmp_path / "e" / "overall.csv").exists()
+    assert (tmp_path / "e" / "figures" / "leaderboard-cifar10.png").exists()
+    shutil.rmtree(cifar)
+    write(tmp_path, ["e"], ["csv", "png"])
+    assert not (tmp_path / "e" / "overall.csv").exists()
+    names = {path.name for path in (tmp_path / "e" / "figures").iterdir()}
+    assert {"leaderboard.png", "mine.png"} <= names
+    assert not [name for name in names if "cifar10" in name or "digits" in name]
+
+
+def test_older_pages_are_told(tmp_path: Path) -> None:
+    fake_run(tmp_path / "e", "byol", 0)
+    write(tmp_path, ["e"], ["csv", "md"])
+    buffer = io.StringIO()
+    write(tmp_path, ["e"], ["csv"], console=Console(file=buffer, width=100))
+    assert "leaderboard.md: older than these numbers" in buffer.getvalue()
+
+
+def test_a_full_disk_does_not_hide_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_run(tmp_path / "e", "byol", 0)
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("bench.store.write_atomic", full)
+    buffer = io.StringIO()
+    with pytest.raises(UserError, match="No space left on device"):
+        write(tmp_path, ["e"], ["csv"], console=Console(file=buffer, width=80))
+    assert "byol" in buffer.getvalue()
+
+
+def test_the_terminal_shows_the_columns_that_were_asked_for(tmp_path: Path) -> None:
+    fake_run(tmp_path / "e", "byol", 0)
+    buffer = io.StringIO()
+    write(tmp_path, ["e"], ["csv"], columns=["method", "uniformity"], console=Console(file=buffer, width=80))
+    header = buffer.getvalue().splitlines()[1]
+    assert header.split() == ["method", "uniformity"]
 
 
 def test_csv_and_the_terminal_need_no_heavy_imports(tmp_path: Path) -> None:

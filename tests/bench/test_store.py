@@ -63,6 +63,17 @@ def test_a_directory_without_config_is_damaged(tmp_path: Path) -> None:
     assert record.state == "damaged"
 
 
+def test_a_damaged_plan_is_written_anew_and_a_whole_one_is_not_once_it_has_begun(run: RunDir) -> None:
+    planned = store.parse_json(run.config.read_text())
+    (run.path / "claim-1.json").write_text('{"released": true}')
+    for damage in ("", '{"sche', "[]", "\x00"):
+        run.config.write_text(damage)
+        store.plan_run(run.path.parent.parent, planned)
+        assert store.parse_json(run.config.read_text()) == planned
+    store.plan_run(run.path.parent.parent, {**planned, "preset": "another"})
+    assert store.parse_json(run.config.read_text()) == planned
+
+
 def test_json_is_strict() -> None:
     with pytest.raises(ValueError, match="JSON"):
         store.dump_json({"x": float("nan")})
