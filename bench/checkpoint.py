@@ -3,6 +3,7 @@
 import io
 import pickle
 import struct
+import uuid
 import zipfile
 import zlib
 from pathlib import Path
@@ -19,7 +20,7 @@ def save(run: RunDir, state: dict[str, Any]) -> None:
     """Write `state` (tensors, numbers, strings, lists, dicts) as the newest checkpoint; the one before is kept."""
     buffer = io.BytesIO()
     torch.save({**state, "run_id": run.run_id}, buffer)
-    fresh = run.checkpoint.with_name("checkpoint.new.pt")
+    fresh = run.checkpoint.with_name(f"checkpoint.{uuid.uuid4().hex}.tmp")  # a second owner has one of its own
     write_atomic(fresh, buffer.getvalue())
     if run.checkpoint.exists():
         run.checkpoint.replace(run.previous_checkpoint)

@@ -106,9 +106,13 @@ class Claim:
         finally:
             temporary.unlink(missing_ok=True)
 
+    def owned(self) -> bool:
+        """Whether no other process has taken over."""
+        return not self._next.exists()
+
     def check(self) -> None:
         """Call before writing to the run directory. Raises LostClaim if another process has taken over."""
-        if self._next.exists():
+        if not self.owned():
             raise LostClaim(f"{self.run.name} was taken over by another process")
 
     def __enter__(self) -> "Claim":

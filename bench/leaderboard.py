@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench import conditions, inventory
+from bench import conditions, inventory, store
 from bench.conditions import NOT_SET
 from bench.errors import unknown
 from bench.inventory import ACCURACIES, METRICS, TIMINGS
@@ -227,7 +227,7 @@ def _row(method: str, tried: pd.DataFrame, used: pd.DataFrame) -> dict[str, Any]
     row |= {key: str(chosen[key] or "") for key in ("config_hash", "overrides")}
     row |= {key: int(chosen[key]) for key in ("planned", "done", "failed", "damaged", "unfinished", "collapsed")}
     row |= {
-        "seeds": seed_list(used["seed"]),
+        "seeds": store.seed_list(used["seed"]),
         "points": len(tried),
         "points_competing": int(tried["competes"].sum()),
         "budget_runs": int(tried["planned"].sum()),
@@ -286,15 +286,3 @@ def across(runs: pd.DataFrame, board: pd.DataFrame, metric: str, repetitions: in
         interval = percentile_interval(drawn[:, m].mean(axis=1))
         rows.append([method, len(by_board), mean_ranks[m], *rank_interval, means[m].mean(), *interval])
     return pd.DataFrame(rows, columns=columns).sort_values(["mean_rank", "method"], ignore_index=True)
-
-
-def seed_list(seeds: Iterable[int]) -> str:
-    """[0, 1, 2, 5] -> "0-2,5" """
-    ordered = sorted(set(map(int, seeds)))
-    parts: list[list[int]] = []
-    for seed in ordered:
-        if parts and seed == parts[-1][-1] + 1:
-            parts[-1].append(seed)
-        else:
-            parts.append([seed])
-    return ",".join(str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts)

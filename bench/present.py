@@ -12,8 +12,9 @@ import pandas as pd
 
 from bench.conditions import unlike
 from bench.errors import unknown
-from bench.leaderboard import BOARD, CHOICE, REFERENCES, Tables, seed_list, setting, varying
+from bench.leaderboard import BOARD, CHOICE, REFERENCES, Tables, setting, varying
 from bench.statistics import TESTED_FROM, half_interval
+from bench.store import seed_list
 
 DASH = "–"
 Row = Mapping[str, Any]

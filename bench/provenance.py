@@ -1,7 +1,9 @@
 """Where numbers come from: code, versions, hardware."""
 
+import hashlib
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,3 +52,16 @@ def git_state() -> tuple[str, bool]:
         return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no", *code))
     except (OSError, subprocess.SubprocessError):
         return "", False
+
+
+def fingerprints() -> dict[str, str]:
+    """Hash of every source file of this program: what "the same code" means, with and without git."""
+    root = Path(__file__).parent.parent
+    files = sorted(path for package in ("bench", "methods", "slurm") for path in (root / package).rglob("*.py"))
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in files}
+
+
+def code_changes(submitted: Mapping[str, str]) -> list[str]:
+    """Source files that are not what they were at submission, sorted."""
+    now = fingerprints()
+    return sorted(name for name in {*now, *submitted} if now.get(name) != submitted.get(name))

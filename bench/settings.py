@@ -1,7 +1,7 @@
 """What a worker is told: plain data, so that those who start workers need not import torch."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -22,5 +22,7 @@ class WorkerSettings:
     """Loggers (bench.livelog) to show every logged epoch to."""
     parent: int = 0
     """Stop when this process is gone; 0: nobody's child."""
+    code: Mapping[str, str] = field(default_factory=dict)
+    """Hashes that the source files must have (bench.provenance); {}: any."""
     slot: int = 0
     """Which one of the workers side by side this is; GPUs are shared out by it."""

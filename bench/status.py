@@ -82,6 +82,9 @@ def survey(experiment: Path, ask: Ask, only: Collection[str] | None = None) -> S
     runs = [look(run) for run in store.run_dirs(experiment) if only is None or run.run_id in only]
     waiting = [run.run_id for run in runs if run.state in ("interrupted", "planned")]
     jobs, notes = ask(experiment, waiting) if waiting else ({}, [])
+    over = {run_id for run_id, job in jobs.items() if job.state in ("ended", "cancelled")}
+    # a run may have ended between our look and the scheduler's answer
+    runs = [look(store.RunDir(experiment / "runs" / r.run_id)) if r.run_id in over else r for r in runs]
     return Survey(experiment.name, [_with_job(run, jobs.get(run.run_id)) for run in runs], notes)
 
 
@@ -92,6 +95,8 @@ def look(run: store.RunDir) -> RunStatus:
     except OSError as error:
         return RunStatus(run.run_id, "damaged", f"cannot be read: {error.strerror}")
     if "result.json" in names:
+        if _is_empty(run.result):
+            return RunStatus(run.run_id, "damaged", "result.json is empty (--retry-failed executes the run again)")
         return RunStatus(run.run_id, "done")
     owner = claim.newest_claim(run.path, names) if names else None
     if owner and claim.is_alive(owner):
@@ -106,6 +111,13 @@ def look(run: store.RunDir) -> RunStatus:
         return RunStatus(run.run_id, "planned")
     epoch = run.last_epoch().get("epoch", 0)
     return RunStatus(run.run_id, "interrupted", f"after epoch {epoch}" if epoch else "")
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return path.stat().st_size == 0
+    except OSError:  # replaced at this moment
+        return False
 
 
 def _progress(run: store.RunDir, owner: claim.ClaimFile) -> str:

@@ -16,7 +16,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -196,6 +196,18 @@ def dataset_label(section: Mapping[str, Any]) -> str:
     if not name.startswith("folder:"):
         return name
     return f"folder:{Path(name.removeprefix('folder:')).name}@{fingerprint[:8]}"
+
+
+def seed_list(seeds: Iterable[int]) -> str:
+    """[0, 1, 2, 5] -> "0-2,5" """
+    ordered = sorted(set(map(int, seeds)))
+    parts: list[list[int]] = []
+    for seed in ordered:
+        if parts and seed == parts[-1][-1] + 1:
+            parts[-1].append(seed)
+        else:
+            parts.append([seed])
+    return ",".join(str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts)
 
 
 def first_line(path: Path) -> str:

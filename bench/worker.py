@@ -55,8 +55,10 @@ def work(settings: WorkerSettings, stop: Callable[[], bool]) -> None:
     """Execute every run of the list that is not done, failed or claimed by a live process.
 
     A run that fails does not stop the others. Returns early when asked to stop, or when the disk is full.
-    Raises UserError, before any run, if the device does not exist.
+    Raises UserError, before any run, if the device does not exist, or if the code is not what it has to be.
     """
+    if settings.code and (changed := provenance.code_changes(settings.code)):
+        raise UserError(f"the code is not what was submitted: {', '.join(changed)} changed")
     device = _device(settings)
     for path in settings.runs:
         if stop():
@@ -96,6 +98,9 @@ def _execute(run: store.RunDir, settings: WorkerSettings, device: torch.device, 
             reason = (
                 str(error) if isinstance(error, (UserError, train.NonFinite)) else f"{type(error).__name__}: {error}"
             )
+            if not claim.owned():
+                log.warning("taken over by another process; not noted as failed here: %s", reason)
+                return
             details = "" if isinstance(error, UserError) else traceback.format_exc()
             log.error("failed: %s", reason)
             store.write_atomic(run.error, f"{' '.join(reason.split())}\n{details}".encode())

@@ -19,8 +19,14 @@ def cancel(experiment: Path, console: Console) -> None:
     states = queue.task_states(jobs, [s.job_name for s in submissions])
     alive = {job for (job, _), state in states.items() if not state.ended}
     for each in submissions:
-        if own := [array.job for array in each.arrays if array.job in alive]:
-            each.mark_cancelled("bench cancel")
-            queue.cancel(own)
+        if own := [array.job for array in each.arrays if array.job in alive] + each.orphans():
+            before = each.cancelled()
+            each.mark_cancelled("bench cancel")  # first: a job that is told to end looks for it
+            try:
+                queue.cancel(own)
+            except queue.SlurmError:
+                if not before:
+                    each.unmark_cancelled()
+                raise
     tasks = sum(not state.ended for state in states.values())
     console.print(f"cancelled {tasks} jobs of {experiment.name}; the same `bench sweep` submits their runs again")

@@ -19,10 +19,11 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from bench import claim, store
+from bench.provenance import code_changes
 from bench.settings import WorkerSettings
 from slurm import queue
 from slurm.local import LocalWorkers
-from slurm.submission import Submission, code_changes, read
+from slurm.submission import CANCELLED, Submission, read
 
 MAX_IDLE = 3  # further attempts after one without progress
 POLL_SECONDS = 0.2
@@ -145,7 +146,6 @@ class Execution:
 
     def to_the_end(self) -> str:
         """Work until every run has ended; else requeue (SystemExit) or give up (GiveUp)."""
-        self._check_code()
         while claimable := self._claimable():
             if self._near_the_limit() or self.stop:
                 break
@@ -163,7 +163,7 @@ class Execution:
         elif not self.stop.requeue:
             self._wait_for_scancel()
         if self.submission.cancelled():
-            raise self.ledger.give_up("cancelled")
+            raise self.ledger.give_up(CANCELLED)
         self._requeue()
 
     def _check_code(self) -> None:
@@ -200,9 +200,14 @@ class Execution:
         return time.time() > self.limit - self.submission.margin - early
 
     def _pass(self) -> list[int]:
-        """Start workers over the runs and wait for them; returns the exit statuses of those that died."""
+        """Start workers over the runs and wait for them; returns the exit statuses of those that died.
+
+        Workers look at the code too, once they have read it: it may be edited while they start.
+        """
+        self._check_code()
         settings = WorkerSettings(
-            runs=[str(run.path) for run in self.runs],
+            runs=[str(run.path) for run in sorted(self.runs, key=_left_by_the_dead)],
+            code=self.submission.code if self.submission.on_code_change == "refuse" else {},
             data_dir=self.submission.data_dir,
             device=self.submission.device,
             log=self.submission.log,
@@ -254,6 +259,12 @@ class Execution:
         text = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
         say(f"nothing left to do: {text}")
         return text
+
+
+def _left_by_the_dead(run: store.RunDir) -> bool:
+    """Whether its last owner died, of it or with it: such a run waits until the others of its job had their turn."""
+    owner = claim.newest_claim(run.path)
+    return owner is not None and not owner.owner.get("released") and not claim.is_alive(owner)
 
 
 def say(message: str) -> None:

@@ -1,21 +1,27 @@
 """Sends planned runs to SLURM as job arrays, or only says what would be sent. Returns at once: SLURM does the rest."""
 
 import contextlib
+import hashlib
 import io
 import os
 import shlex
 import shutil
+import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 from submitit import SlurmExecutor
 from submitit.core.utils import UncompletedJobError
 from submitit.slurm.slurm import _make_sbatch_string
 
 from bench import plan, provenance, status, store
+from bench.claim import newest_claim
+from bench.errors import UserError
 from slurm import queue, submission
 from slurm.clusters import Profile
 from slurm.estimate import estimate
@@ -25,6 +31,7 @@ from slurm.sweep import Sweep, print_runs, select
 # Python takes a second to start; a signal in it would end the task as failed. Ignored signals stay so through exec.
 DEAF = shlex.join(["bash", "-c", 'trap "" USR2 TERM; exec "$0" "$@"'])
 PYTHON = f"{DEAF} {shlex.quote(sys.executable)}"
+LOCK_SECONDS = 60
 UNLIMITED = 10**6  # submitit's own limit of timeouts: ours counts progress instead
 
 
@@ -37,6 +44,8 @@ def dry(sweep: Sweep, console: Console) -> int:
         return 0
     try:
         size = _array_size(queue.settings(), sweep.profile)
+        if sweep.profile.partition:
+            queue.check_partition(sweep.profile.partition)
     except queue.SlurmError as error:
         size = _array_size({}, sweep.profile)
         console.print(f"note: {error}; arrays of at most {size} tasks, as profile {sweep.cluster!r} says")
@@ -58,9 +67,19 @@ def submit(sweep: Sweep, console: Console) -> int:
     If SLURM refuses the first array, nothing is left behind; if it refuses a later one, those before are cancelled.
     Raises UserError (of SLURM: with its own message).
     """
+    queue.require("sbatch", "srun", "squeue", "scancel", "scontrol")
     facts = queue.settings()
     if sweep.profile.partition:
         queue.check_partition(sweep.profile.partition)
+    with _alone(sweep.experiment):
+        return _submit(sweep, facts, console)
+
+
+def _submit(sweep: Sweep, facts: dict[str, str], console: Console) -> int:
+    for folder, orphans in _orphans(sweep.experiment, facts.get("ClusterName", "")):
+        queue.cancel(orphans)
+        listed = ", ".join(orphans)
+        console.print(f"note: {folder.name} was interrupted while it was submitted; cancelled its {listed}")
     selection = select(sweep)
     tasks = selection.tasks(sweep.runs_per_job)
     if not tasks:
@@ -84,14 +103,15 @@ def submit(sweep: Sweep, console: Console) -> int:
         command=sweep.command,
         commit=commit,
         dirty=dirty,
-        code=submission.fingerprints(),
+        code=provenance.fingerprints(),
         on_code_change=sweep.profile.on_code_change,
         cluster=sweep.cluster,
         profile=sweep.profile.model_dump(mode="json"),
     )
     new = [run for run in runs if selection.states[run.run_id] == "new"]
-    failed = [run for run in runs if run.run_id in selection.failed]
+    failed = [run for run in runs if selection.states[run.run_id] == "failed" and run.run_id in selection.todo]
     with _outside_of_jobs(), _unplanned_if_refused(made, new), _failures_forgotten(failed):
+        plan.retry([run for run in runs if selection.states[run.run_id] == "damaged"] if sweep.retry_failed else [])
         made = _submit_arrays(sweep, made, chunks)
     for line in warnings:
         console.print(f"note: {line}", style="yellow", soft_wrap=True)
@@ -134,17 +154,61 @@ def _submit_arrays(sweep: Sweep, made: submission.Submission, chunks: list[range
             if sweep.max_parallel and made.arrays:
                 parameters["dependency"] = f"afterany:{made.arrays[-1].job}"
             executor.update_parameters(**parameters)
-            with contextlib.redirect_stderr(io.StringIO()), executor.batch():  # submitit prints what it raises
-                jobs = [executor.submit(Task(str(made.folder), index)) for index in chunk]
-            made = submission.with_array(made, jobs[0].job_id.partition("_")[0], chunk.start, len(chunk))
+            with _undisturbed():
+                with contextlib.redirect_stderr(io.StringIO()), executor.batch():  # submitit prints what it raises
+                    jobs = [executor.submit(Task(str(made.folder), index)) for index in chunk]
+                made = submission.with_array(made, jobs[0].job_id.partition("_")[0], chunk.start, len(chunk))
     except BaseException as error:
-        made.mark_cancelled("not every array was accepted")
-        queue.cancel([array.job for array in made.arrays])
+        told = _taken_back(made)
         if isinstance(error, UncompletedJobError):
-            done = f"; cancelled the {len(made.arrays)} arrays before it" if made.arrays else ""
-            raise queue.SlurmError(f"sbatch: {queue.one_line(str(error))}{done}") from None
+            raise queue.SlurmError(f"sbatch: {queue.one_line(str(error))}{told}") from None
         raise
     return made
+
+
+def _taken_back(made: submission.Submission) -> str:
+    """Cancel what SLURM has of a submission, written down or not; what to tell of it."""
+    made.mark_cancelled("not every array was accepted")
+    try:
+        queue.cancel(sorted({array.job for array in made.arrays} | queue.named(made.job_name)))
+    except queue.SlurmError as problem:
+        made.unmark_cancelled()
+        return f"; {len(made.arrays)} arrays before it are queued and could not be cancelled ({problem})"
+    return f"; cancelled the {len(made.arrays)} arrays before it" if made.arrays else ""
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Signals that would end us wait: an array that SLURM has taken is written down."""
+    came: list[int] = []
+    numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
+@contextlib.contextmanager
+def _alone(experiment: Path) -> Iterator[None]:
+    """One process of this machine at a time submits an experiment: two would submit the same runs. Raises UserError."""
+    digest = hashlib.sha256(str(experiment.absolute()).encode()).hexdigest()[:16]
+    lock = FileLock(Path(tempfile.gettempdir()) / f"bench-{os.getuid()}-{digest}.lock")
+    try:
+        with lock.acquire(timeout=LOCK_SECONDS):
+            yield
+    except Timeout:
+        raise UserError(f"another process is submitting {experiment.name}; try again when it is done") from None
+
+
+def _orphans(experiment: Path, here: str) -> Iterator[tuple[Path, list[str]]]:
+    """(a submission's folder, its arrays that were never written down), where there are any."""
+    for made in submission.read_all(experiment)[0]:
+        if made.slurm_cluster == here and not made.cancelled() and (orphans := made.orphans()):
+            yield made.folder, orphans
 
 
 @contextlib.contextmanager
@@ -157,9 +221,10 @@ def _unplanned_if_refused(made: submission.Submission, runs: Sequence[store.RunD
         if not submission.read(made.folder).arrays:
             shutil.rmtree(made.folder)
             for run in runs:
-                with contextlib.suppress(OSError):  # somebody has begun it in the meantime
-                    run.config.unlink()
-                    run.path.rmdir()
+                if newest_claim(run.path) is None:  # else somebody has begun it in the meantime
+                    with contextlib.suppress(OSError):
+                        run.config.unlink()
+                        run.path.rmdir()
         raise
 
 

@@ -1,5 +1,6 @@
 """What SLURM says: its limits and partitions, the states of jobs, and why jobs ended. All calls to its commands."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -26,6 +27,9 @@ ENDED = {
 }
 """States a job does not leave by itself. (A requeued job is PENDING again at once.)"""
 
+
+DEFAULTS = ("SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_", "SCONTROL_", "SLURM_TIME_FORMAT", "SLURM_CLUSTERS")
+"""Variables by which users change what SLURM's commands show."""
 
 AWAY = (
     *("ontact", "onnect", "ommunication", "gave no answer", "timed out"),
@@ -62,16 +66,28 @@ TaskId = tuple[str, int]
 
 
 def call(*command: str) -> str:
-    """Standard output of a SLURM command. Raises SlurmError with the command's own words, on one line."""
-    if shutil.which(command[0]) is None:
-        raise SlurmError(f"SLURM is not installed here: no {command[0]!r} on the PATH")
+    """Standard output of a SLURM command. Raises SlurmError with the command's own words, on one line.
+
+    The user's defaults for these commands are hidden from them: a filter on a partition would make jobs look lost.
+    """
+    require(command[0])
+    own = {name: value for name, value in os.environ.items() if not name.startswith(DEFAULTS)}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, errors="replace")
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, errors="replace", env=own
+        )
     except subprocess.TimeoutExpired:
         raise SlurmError(f"{command[0]} gave no answer within {TIMEOUT_SECONDS} s") from None
     if done.returncode:
         raise SlurmError(f"{command[0]}: {one_line(done.stderr or done.stdout)}")
     return done.stdout
+
+
+def require(*commands: str) -> None:
+    """Raises SlurmError if one of these commands of SLURM is not here."""
+    for name in commands:
+        if shutil.which(name) is None:
+            raise SlurmError(f"SLURM is not installed here: no {name!r} on the PATH")
 
 
 def one_line(text: str) -> str:
@@ -130,6 +146,11 @@ def ends(jobs: Sequence[str]) -> dict[TaskId, str]:
         if name in ENDED and (index.isdigit() or not index):
             found[job, int(index or 0)] = name + (f", exit code {code}" if name == "FAILED" else "")
     return found
+
+
+def named(name: str) -> set[str]:
+    """Ids of the job arrays of this name that are not over. Raises SlurmError."""
+    return set(call("squeue", "--noheader", f"--name={name}", "--format=%F").split())
 
 
 def cancel(jobs: Sequence[str]) -> None:

@@ -8,8 +8,10 @@ results/<experiment>/jobs/<time>/
 """
 
 import getpass
-import hashlib
+import os
 import platform
+import re
+import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
@@ -22,6 +24,8 @@ from slurm import queue
 from slurm.queue import SlurmError, TaskId, TaskState
 
 SCHEMA = 1
+CANCELLED = "cancelled"  # what a task notes that stops because of `bench cancel`
+SUBMITTING_SECONDS = 120  # without a further array, from another host: its submitter is dead
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class Submission:
     host: str = ""
     log: Sequence[str] = ()
     """Loggers (bench.livelog)."""
+    pid: int = 0
+    """The process that submits, on `host`."""
     schema: int = SCHEMA
 
     @property
@@ -76,6 +82,27 @@ class Submission:
     def job_name(self) -> str:
         """Name of its jobs; no other submission's jobs have it."""
         return f"bench-{self.experiment.name}-{self.folder.name}"
+
+    def complete(self) -> bool:
+        """Whether SLURM has taken every task, as far as was written down."""
+        return sum(array.tasks for array in self.arrays) == len(self.tasks)
+
+    def in_progress(self) -> bool:
+        """Whether a process is submitting it right now; of another host's process its age tells."""
+        if self.complete() or self.cancelled():
+            return False
+        if self.host == platform.node():
+            return Path(f"/proc/{self.pid}").exists()
+        return time.time() - (self.folder / "submission.json").stat().st_mtime < SUBMITTING_SECONDS
+
+    def orphans(self) -> list[str]:
+        """Arrays that SLURM took from a submitter who died before it could write them down. Raises SlurmError.
+
+        Their tasks can only fail, as submitit gives them what they are to do after SLURM has named them.
+        """
+        if self.complete() or self.in_progress():
+            return []
+        return sorted(queue.named(self.job_name) - {array.job for array in self.arrays})
 
     def cancelled(self) -> bool:
         """Whether `bench cancel` ended it."""
@@ -91,12 +118,17 @@ class Submission:
         content = store.dump_json({"when": _now(), "reason": reason})
         store.write_atomic(self.folder / "cancelled.json", content.encode())
 
+    def unmark_cancelled(self) -> None:
+        """SLURM did not cancel them."""
+        (self.folder / "cancelled.json").unlink(missing_ok=True)
+
 
 def create(experiment: Path, **content: Any) -> Submission:
     """A new submission in a folder of its own. Raises OSError."""
     folder = experiment.absolute() / "jobs" / f"{datetime.now():%Y%m%d-%H%M%S-%f}"
     (folder / "tasks").mkdir(parents=True)
-    submission = Submission(folder, created=_now(), user=getpass.getuser(), host=platform.node(), **content)
+    who: dict[str, Any] = {"user": getpass.getuser(), "host": platform.node(), "pid": os.getpid()}
+    submission = Submission(folder, created=_now(), **who, **content)
     submission.write()
     return submission
 
@@ -139,13 +171,16 @@ def jobs_of(experiment: Path, runs: Collection[str]) -> tuple[dict[str, Job], li
     states, reachable, problem = _states(submissions)
     if problem:
         notes.append(problem)
+    submitting = {s.folder for s in submissions if s.in_progress()}
     found: dict[str, Job] = {}
     over: dict[str, tuple[Submission, TaskId, TaskState | None]] = {}
     for submission in submissions:
         for task, index, members in _tasks(submission):
             state = states.get(task)
             for run in wanted.intersection(members):
-                if submission.folder not in reachable:
+                if not task[0] and submission.folder in submitting:
+                    job = Job("queued", "being submitted")
+                elif submission.folder not in reachable:
                     job = Job("unknown", f"in {submission.folder.name}, which cannot be asked about here")
                 elif state is None or state.ended:
                     over[run] = submission, (task[0], index), state
@@ -161,9 +196,11 @@ def jobs_of(experiment: Path, runs: Collection[str]) -> tuple[dict[str, Job], li
         reasons = queue.ends(sorted({array.job for s, _, _ in over.values() for array in s.arrays}))
     except SlurmError as error:
         notes.append(f"SLURM's accounting does not answer ({error}): why jobs ended is known in part")
+    traces = {s.folder: _Traces(s) for s in submissions}
     for run, (submission, (job_id, index), state) in over.items():
         task = (job_id, index - next((a.first for a in submission.arrays if a.job == job_id), 0))
-        found[run] = _end(submission, index, task, reasons.get(task) or (state.state if state else ""))
+        reason = reasons.get(task) or (state.state if state else "")
+        found[run] = _end(submission, index, task, reason, traces[submission.folder])
     return found, notes
 
 
@@ -193,15 +230,26 @@ def _name(task: TaskId, submission: Submission) -> str:
     return f"{task[0]}_{task[1]}" if array.tasks > 1 else task[0]
 
 
-def _end(submission: Submission, index: int, task: TaskId, reason: str) -> Job:
+class _Traces:
+    """What the tasks of a submission left in its folder, listed once: there may be thousands."""
+
+    def __init__(self, submission: Submission) -> None:
+        logs = (re.fullmatch(r"(\d+(?:_\d+)?)_\d+_log\.out", name) for name in os.listdir(submission.folder))
+        self.logs = {log[1]: log[0] for log in logs if log}
+        """File name by the name of the job."""
+        self.noted = set(os.listdir(submission.folder / "tasks"))
+
+
+def _end(submission: Submission, index: int, task: TaskId, reason: str, traces: _Traces) -> Job:
+    """Why a task is over. A loss before `bench cancel` stays one."""
     if not task[0]:
         return Job("cancelled" if submission.cancelled() else "ended", "was not submitted")
     name = _name(task, submission)
-    if submission.cancelled():
+    given_up = gave_up(submission.folder, index) if f"{index}.json" in traces.noted else ""
+    on_purpose = given_up == CANCELLED or (not given_up and reason in ("", "CANCELLED"))
+    if submission.cancelled() and on_purpose:
         return Job("cancelled", f"job {name}")
-    log = next(submission.folder.glob(f"{name}_*_log.out"), None)
-    where = f"; see jobs/{submission.folder.name}/{log.name}" if log else ""
-    given_up = gave_up(submission.folder, index)
+    where = f"; see jobs/{submission.folder.name}/{traces.logs[name]}" if name in traces.logs else ""
     return Job("ended", f"job {name}: {given_up or reason or 'SLURM does not know it any more'}{where}")
 
 
@@ -218,19 +266,6 @@ def with_array(submission: Submission, job: str, first: int, tasks: int) -> Subm
     extended = replace(submission, arrays=(*submission.arrays, Array(job, first, tasks)))
     extended.write()
     return extended
-
-
-def fingerprints() -> dict[str, str]:
-    """Hash of every source file of this program: what "the same code" means, with and without git."""
-    root = Path(__file__).parent.parent
-    files = sorted(path for package in ("bench", "methods", "slurm") for path in (root / package).rglob("*.py"))
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in files}
-
-
-def code_changes(submitted: dict[str, str]) -> list[str]:
-    """Source files that are not what they were at submission, sorted."""
-    now = fingerprints()
-    return sorted(name for name in {*now, *submitted} if now.get(name) != submitted.get(name))
 
 
 def _now() -> str:

@@ -107,8 +107,6 @@ class Selection:
     """State of every planned run by run id, as `bench status` names it."""
     todo: list[str]
     """Run ids to submit."""
-    failed: list[str]
-    """Those of `todo` that failed before."""
     notes: list[str]
 
     def tasks(self, runs_per_job: int) -> list[list[str]]:
@@ -121,9 +119,10 @@ def select(sweep: Sweep) -> Selection:
     run_ids = [run["run_id"] for run in sweep.planned]
     found = status.survey(sweep.experiment, submission.jobs_of, set(run_ids))
     states = dict.fromkeys(run_ids, "new") | {run.run_id: run.state for run in found.runs}
-    wanted = {"new", "planned", "interrupted", "lost", "cancelled"} | ({"failed"} if sweep.retry_failed else set())
+    wanted = {"new", "planned", "interrupted", "lost", "cancelled"}
+    wanted |= {"failed", "damaged"} if sweep.retry_failed else set()
     todo = [run_id for run_id in run_ids if states[run_id] in wanted]
-    return Selection(states, todo, [run_id for run_id in todo if states[run_id] == "failed"], found.notes)
+    return Selection(states, todo, found.notes)
 
 
 def print_runs(sweep: Sweep, selection: Selection, console: Console) -> None:
@@ -134,10 +133,11 @@ def print_runs(sweep: Sweep, selection: Selection, console: Console) -> None:
     for (method, config_hash), group in groupby(ordered, key=lambda run: (run["method"], run["config_hash"])):
         runs = list(group)
         overrides = " ".join(f"{key}={value}" for key, value in runs[0]["overrides"].items())
-        states = Counter(selection.states[run["run_id"]] for run in runs)
-        seeds = ",".join(str(run["seed"]) for run in runs)
-        told = ", ".join(f"{n} {state}" for state, n in states.items())
-        console.print(f"  {method}-{config_hash}  {overrides}  seeds {seeds}: {told}", soft_wrap=True)
+        seeds: dict[str, list[int]] = {}
+        for run in runs:
+            seeds.setdefault(selection.states[run["run_id"]], []).append(run["seed"])
+        told = ", ".join(f"{len(own)} {state} (seeds {store.seed_list(own)})" for state, own in seeds.items())
+        console.print(f"  {method}-{config_hash}  {overrides}: {told}", soft_wrap=True)
     for note in selection.notes:
         console.print(f"note: {note}", style="yellow", soft_wrap=True)
     if counts["unknown"]:

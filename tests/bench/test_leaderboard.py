@@ -16,9 +16,10 @@ from fake_results import METHODS, fake_experiment, fake_grid, fake_run, write_js
 from scipy import stats
 
 from bench.errors import UserError
-from bench.leaderboard import Tables, collect, seed_list
+from bench.leaderboard import Tables, collect
 from bench.present import notes
 from bench.report import write
+from bench.store import seed_list
 
 
 def row(tables: Tables, method: str) -> pd.Series:

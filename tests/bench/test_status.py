@@ -109,6 +109,22 @@ def test_watching_ends_when_nothing_will_happen(tmp_path: Path, monkeypatch: pyt
     assert len(asked) == 3
 
 
+def test_a_run_that_ends_while_the_scheduler_answers_is_done(tmp_path: Path) -> None:
+    run = make(tmp_path, "a", **{"claim-1.json": {"released": True}})
+
+    def ask(experiment: Path, runs: Collection[str]) -> tuple[dict[str, Job], list[str]]:
+        run.result.write_text("{}")
+        return {"a": Job("ended", "job 7: COMPLETED")}, []
+
+    assert found(tmp_path, ask) == {"a": ("done", "")}
+
+
+def test_an_empty_result_is_damage(tmp_path: Path) -> None:
+    make(tmp_path, "a").result.write_text("")
+    state, reason = found(tmp_path)["a"]
+    assert state == "damaged" and "empty" in reason
+
+
 def test_10_000_runs_within_5_seconds(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     for i in range(10_000):

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from bench import plan, store, train, worker
+from bench import plan, provenance, store, train, worker
+from bench.errors import UserError
 from bench.store import RunDir
 from bench.worker import WorkerSettings
 from methods import METHODS
@@ -165,6 +166,30 @@ def test_a_full_disk_is_said_and_costs_no_result(
     assert not [name for run in runs for name in os.listdir(run.path) if name.endswith(".tmp")]
     work(runs)
     assert [store.read_run(run).state for run in runs] == ["done"] * 3
+
+
+def test_a_worker_refuses_other_code_than_it_is_to_execute(tmp_path: Path) -> None:
+    runs = planned(tmp_path, ["random"])
+    with pytest.raises(UserError, match=r"not what was submitted: methods/losses.py changed"):
+        work(runs, code={**provenance.fingerprints(), "methods/losses.py": "0"})
+    assert store.read_run(runs[0]).state == "pending"
+    work(runs, code=provenance.fingerprints())
+    assert store.read_run(runs[0]).state == "done"
+
+
+def test_an_owner_that_lost_its_run_does_not_note_a_failure_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run,) = planned(tmp_path, ["simclr"], train__epochs="1")
+
+    def usurped(self: train.Run, *_: object) -> None:
+        (run.path / "claim-2.json").write_text('{"released": true}')
+        raise FileNotFoundError("a file that the new owner has renamed")
+
+    monkeypatch.setattr(train.Run, "train", usurped)
+    work([run])
+    assert not run.error.exists()
+    assert store.read_run(run).state == "interrupted"
 
 
 def test_a_config_that_was_edited_is_refused(tmp_path: Path) -> None:

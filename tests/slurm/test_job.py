@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench import claim, store
+from bench import claim, provenance, store
 from slurm import job, queue, submission
 from slurm.job import Execution, GiveUp, Ledger, Progress, Stop
 
@@ -27,6 +27,8 @@ class World:
             self.run(name).config.write_text("{}")
         self.now = time.time()
         self.passes: list[Callable[[], None]] = []
+        self.orders: list[list[str]] = []
+        """The runs as each pass gave them to its workers."""
         self.signals: list[int] = []
         self.requeued: list[str] = []
         self.refusals: list[str] = []
@@ -35,7 +37,8 @@ class World:
 
         class Workers:
             def __init__(self, settings: Any, jobs: int, names: list[str]) -> None:
-                assert [Path(path).name for path in settings.runs] == RUNS and names == ["auto"]
+                world.orders.append([Path(path).name for path in settings.runs])
+                assert sorted(world.orders[-1]) == RUNS and names == ["auto"]
                 self.what = world.passes.pop(0)
 
             def running(self) -> bool:
@@ -84,7 +87,7 @@ class World:
             command="bench",
             commit="",
             dirty=False,
-            code=submission.fingerprints(),
+            code=provenance.fingerprints(),
             on_code_change="refuse",
             cluster="default",
             profile={},
@@ -144,6 +147,30 @@ def test_workers_that_die_without_progress_end_the_job(world: World) -> None:
         world.execute().to_the_end()
     assert submission.gave_up(world.submission.folder, 0).startswith("workers ended")
     assert not world.requeued and not world.passes
+
+
+def test_a_run_that_kills_its_workers_lets_the_others_have_their_turn(world: World) -> None:
+    """What an out-of-memory kill or a segmentation fault leaves: a claim that was not released, by a dead process."""
+    dead = {"machine": claim._machine(), "pid": 2**22 + 1, "pid_start": "1"}
+
+    def die() -> None:
+        (world.run("a").path / "claim-1.json").write_text(json.dumps(dead))
+
+    world.passes = [die, world.finish("b"), *[lambda: None] * 4]
+    with pytest.raises(GiveUp, match="tried 4 times without progress"):
+        world.execute().to_the_end()
+    assert world.orders[:2] == [["a", "b"], ["b", "a"]]
+    assert world.run("b").result.exists()
+
+
+def test_code_that_is_edited_while_a_job_works_is_not_executed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def edit() -> None:
+        code = {**provenance.fingerprints(), "methods/losses.py": "edited"}
+        monkeypatch.setattr(provenance, "fingerprints", lambda: code)
+
+    world.passes = [edit]
+    with pytest.raises(GiveUp, match=r"code changed since submission \(methods/losses.py"):
+        world.execute().to_the_end()
 
 
 def test_usr2_stops_the_workers_and_requeues(world: World) -> None:
@@ -267,7 +294,7 @@ def test_our_former_self_is_waited_for(world: World, monkeypatch: pytest.MonkeyP
 
 
 def test_other_code_is_refused_or_told(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    code = {**submission.fingerprints(), "methods/gone.py": "0"}
+    code = {**provenance.fingerprints(), "methods/gone.py": "0"}
     with pytest.raises(GiveUp, match=r"code changed since submission \(methods/gone.py\)"):
         world.execute(code=code).to_the_end()
     world.passes = [world.finish("a", "b")]

@@ -3,13 +3,19 @@
 import json
 import os
 import pickle
+import shutil
+import signal
+import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from bench import plan, store
+from bench import plan, status, store
 from bench.errors import UserError
+from bench.status import Job
 from slurm import cancel, clusters, launch, queue, submission
 from slurm.sweep import Sweep, select
 
@@ -29,6 +35,24 @@ case "$name $1" in
 esac
 true
 """
+
+
+CONTENT: dict[str, Any] = {  # of a submission that was never sent
+    "slurm_cluster": "lab",
+    "tasks": [["a"]],
+    "concurrent": 1,
+    "minutes": 10,
+    "margin": 60,
+    "data_dir": "data",
+    "device": "auto",
+    "command": "bench",
+    "commit": "",
+    "dirty": False,
+    "code": {},
+    "on_code_change": "refuse",
+    "cluster": "default",
+    "profile": {},
+}
 
 
 class Fake:
@@ -201,7 +225,7 @@ def test_an_unknown_partition(fake: Fake, tmp_path: Path, console: Console) -> N
 
 def test_without_slurm(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="SLURM is not installed here: no 'scontrol' on the PATH"):
+    with pytest.raises(UserError, match="SLURM is not installed here: no 'sbatch' on the PATH"):
         launch.submit(sweep(tmp_path), console)
     assert launch.dry(sweep(tmp_path, runs_per_job=4), console) == 0
     shown = text(console)
@@ -270,6 +294,139 @@ def test_cancel(fake: Fake, tmp_path: Path, console: Console) -> None:
     assert "cancelled 3 jobs of exp" in text(console)
     fake.say("squeue.out", "")
     assert set(select(request).states.values()) == {"cancelled"}
+
+
+def test_cancel_does_not_hide_what_was_lost_before(fake: Fake, tmp_path: Path, console: Console) -> None:
+    request = sweep(tmp_path, 2)
+    launch.submit(request, console)
+    made = only(tmp_path)
+    fake.say("squeue.out", squeue(made, t101_0="FAILED", t101_1="RUNNING"))
+    cancel.cancel(request.experiment, console)
+    fake.say("squeue.out", "")
+    fake.say("sacct.out", "101_0|FAILED|9:0\n101_1|CANCELLED by 0|0:0\n")
+    states = list(select(request).states.values())
+    assert states == ["lost", "cancelled"]
+
+
+def test_a_cancel_that_slurm_refuses_is_not_noted(fake: Fake, tmp_path: Path, console: Console) -> None:
+    request = sweep(tmp_path, 1)
+    launch.submit(request, console)
+    fake.say("squeue.out", squeue(only(tmp_path), t101_0="PENDING").replace("|0|", "|N/A|"))
+    fake.say("scancel.error", "scancel: error: Unable to contact slurm controller\n")
+    with pytest.raises(UserError, match="contact"):
+        cancel.cancel(request.experiment, console)
+    assert not only(tmp_path).cancelled()
+
+
+def test_runs_are_not_lost_while_they_are_being_submitted(fake: Fake, tmp_path: Path, console: Console) -> None:
+    """`bench status` beside a `bench sweep` that waits for sbatch's answer."""
+    request = sweep(tmp_path, 1)
+    launch.submit(request, console)
+    made = replace(only(tmp_path), arrays=(), pid=os.getpid())
+    made.write()
+    run_id = request.planned[0]["run_id"]
+    jobs, _ = submission.jobs_of(request.experiment, [run_id])
+    assert jobs[run_id] == Job("queued", "being submitted")
+    replace(made, pid=2**22 + 1).write()  # its process is gone
+    assert submission.jobs_of(request.experiment, [run_id])[0][run_id].state == "ended"
+
+
+def test_what_a_dead_submitter_left_in_the_queue_is_cancelled(fake: Fake, tmp_path: Path, console: Console) -> None:
+    """Killed between sbatch's answer and its own note: the tasks have nothing to do, the runs are sent again."""
+    request = sweep(tmp_path, 1)
+    launch.submit(request, console)
+    made = replace(only(tmp_path), arrays=(), pid=2**22 + 1)
+    made.write()
+    fake.say(
+        "squeue", FAKE.replace("*) cat", "*--name=*) echo 101 ;;\n    *) cat", 1).replace('"$name $1"', '"$name $*"')
+    )
+    assert launch.submit(request, console) == 0
+    assert fake.calls("scancel") == ["scancel --quiet 101"]
+    assert "cancelled its 101" in text(console)
+    assert [array.job for array in submission.read_all(request.experiment)[0][1].arrays] == ["102"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_until_an_array_is_written_down(
+    fake: Fake, tmp_path: Path, console: Console, number: signal.Signals
+) -> None:
+    seen: list[int] = []
+    before = signal.signal(number, lambda number, _: seen.append(number))
+    fake.say("sbatch", FAKE.replace("cd ", f"kill -{int(number)} $PPID; cd ", 1))
+    try:
+        launch.submit(sweep(tmp_path, 1), console)
+    finally:
+        signal.signal(number, before)
+    assert seen == [number]
+    assert [array.job for array in only(tmp_path).arrays] == ["101"]
+
+
+def test_two_processes_do_not_submit_an_experiment_at_once(
+    fake: Fake, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "LOCK_SECONDS", 0.1)
+    request = sweep(tmp_path, 1)
+    with launch._alone(request.experiment), pytest.raises(UserError, match="another process is submitting exp"):
+        launch.submit(request, console)
+    assert launch.submit(request, console) == 0
+
+
+def test_the_users_own_filters_hide_no_job(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.say("squeue", "#!/bin/bash\nexport -p | grep -c 'SQUEUE_\\|SLURM_TIME_FORMAT'; exit 0\n")
+    monkeypatch.setenv("SQUEUE_PARTITION", "short")
+    monkeypatch.setenv("SLURM_TIME_FORMAT", "relative")
+    assert queue.call("squeue").strip() == "0"
+
+
+@pytest.mark.parametrize("missing", ["sbatch", "srun", "scancel"])
+def test_a_part_of_slurm_is_not_enough(
+    fake: Fake, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    (fake.folder / missing).unlink()
+    monkeypatch.setenv("PATH", f"{fake.folder}:/nowhere")
+    with pytest.raises(UserError, match=f"SLURM is not installed here: no '{missing}' on the PATH"):
+        launch.submit(sweep(tmp_path, 1), console)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_damaged_result_is_executed_again_when_asked(fake: Fake, tmp_path: Path, console: Console) -> None:
+    (run,) = plan.write(sweep(tmp_path, 1).planned, tmp_path / "results")
+    run.result.write_text("")
+    assert launch.submit(sweep(tmp_path, 1), console) == 1
+    assert launch.submit(sweep(tmp_path, 1, retry_failed=True), console) == 0
+    assert store.read_run(run).state == "pending"
+
+
+def test_a_run_that_was_begun_elsewhere_outlives_a_refusal(fake: Fake, tmp_path: Path, console: Console) -> None:
+    request = sweep(tmp_path, 1)
+    (run,) = plan.write(request.planned, request.results)
+    (run.path / "claim-1.json").write_text("{}")
+    made = submission.create(request.experiment, **CONTENT)
+    with pytest.raises(UserError), launch._unplanned_if_refused(made, [run]):
+        raise UserError("refused")
+    assert run.config.exists()
+
+
+def test_10_000_lost_runs_within_5_seconds(fake: Fake, tmp_path: Path) -> None:
+    """A cluster that lost all of it: every run has a log, a note of its job, and a reason to be found."""
+    tasks = [[f"raft-0123abcd-s{i}"] for i in range(10_000)]
+    experiment = tmp_path / "exp"
+    made = submission.create(experiment, **{**CONTENT, "tasks": tasks})
+    arrays = tuple(submission.Array(str(100 + k), 1000 * k, 1000) for k in range(10))
+    replace(made, arrays=arrays).write()
+    for i, (run_id,) in enumerate(tasks):
+        folder = experiment / "runs" / run_id
+        os.makedirs(folder)  # noqa: PTH103  faster
+        (folder / "config.json").write_text("{}")
+        (made.folder / "tasks" / f"{i}.json").write_text("{}")
+        for suffix in ("log.out", "log.err"):
+            (made.folder / f"{100 + i // 1000}_{i % 1000}_0_{suffix}").write_text("")
+    start = time.monotonic()
+    counts = status.survey(experiment, submission.jobs_of).counts
+    seconds = time.monotonic() - start
+    shutil.rmtree(experiment)
+    assert counts == {"lost": 10_000}
+    assert seconds < 5
 
 
 def test_from_inside_a_job(fake: Fake, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
