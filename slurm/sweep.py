@@ -4,7 +4,6 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -129,15 +128,16 @@ def print_runs(sweep: Sweep, selection: Selection, console: Console) -> None:
     """A line for each configuration: its overrides, its seeds, and the states of its runs."""
     counts = Counter(selection.states.values())
     console.print(f"{sweep.experiment.name}: {len(selection.states)} runs", style="bold")
-    ordered = sorted(sweep.planned, key=lambda run: (run["method"], run["config_hash"]))
-    for (method, config_hash), group in groupby(ordered, key=lambda run: (run["method"], run["config_hash"])):
-        runs = list(group)
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for run in sweep.planned:
+        groups.setdefault(f"{run['method']}-{run['config_hash']}", []).append(run)
+    for name, runs in groups.items():
         overrides = " ".join(f"{key}={value}" for key, value in runs[0]["overrides"].items())
         seeds: dict[str, list[int]] = {}
         for run in runs:
             seeds.setdefault(selection.states[run["run_id"]], []).append(run["seed"])
         told = ", ".join(f"{len(own)} {state} (seeds {store.seed_list(own)})" for state, own in seeds.items())
-        console.print(f"  {method}-{config_hash}  {overrides}: {told}", soft_wrap=True)
+        console.print(f"  {name}  {overrides}: {told}", soft_wrap=True)
     for note in selection.notes:
         console.print(f"note: {note}", style="yellow", soft_wrap=True)
     if counts["unknown"]:
