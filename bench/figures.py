@@ -179,7 +179,8 @@ def difference_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
         half = pair["high"] - pair["difference"]
         face = shade if pair["significant"] else "white"
         axes.errorbar(pair["difference"], y, xerr=half, fmt="o", ms=6, capsize=3, lw=1.5, color=shade, mfc=face)
-        text = f" Holm p = {present.p_value(pair['p_holm'])}".replace("= <", "<")
+        p = present.p_value(pair["p_holm"])
+        text = " not tested" if p == present.DASH else f" Holm p = {p}".replace("= <", "<")
         axes.text(1.01, y, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=shade)
     axes.axvline(0, color="#555555", lw=1)
     labels = [f"{plain(a, 20)} − {plain(b, 20)}" for a, b in zip(pairs["method_a"], pairs["method_b"], strict=True)]
@@ -219,13 +220,17 @@ def plane_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
 
 
 def cost_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
-    """Accuracy against the training time of one run."""
+    """Accuracy against the training time of one run, in GPU-hours where all ran on GPUs."""
     metric = tables.metric
     rows = rows[(rows[f"{metric}_n"] > 0) & rows["train_seconds_mean"].notna()]
     if rows.empty:
         return None
     longest = rows["train_seconds_mean"].max()
-    unit, seconds = ("hours", 3600) if longest >= 3600 else ("minutes", 60) if longest >= 120 else ("seconds", 1)
+    devices = sorted(set(_runs(tables, rows)["device"].dropna()) - {""})
+    on_gpu = bool(devices) and not any(device.startswith("cpu") for device in devices)
+    unit, seconds = ("minutes", 60) if longest >= 120 else ("seconds", 1)
+    if on_gpu or longest >= 3600:
+        unit, seconds = ("GPU-hours" if on_gpu else "hours"), 3600
     figure = Figure(figsize=(5.6, 3.4), layout="constrained")
     axes, handles = figure.subplots(), []
     for row in present.records(rows):
@@ -237,8 +242,7 @@ def cost_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
         handles.append(Line2D([], [], **style))  # without the bars of the interval
     axes.set_ylim(max(0, axes.get_ylim()[0]), min(100.5, axes.get_ylim()[1]))
     axes.set_xlim(-0.04 * longest / seconds, 1.1 * longest / seconds or 1)  # an untrained backbone's marker is whole
-    devices = ", ".join(sorted(set(_runs(tables, rows)["device"].dropna()) - {""}))
-    axes.set_xlabel(f"training time of one run, as measured ({unit})\n{plain(devices)}")
+    axes.set_xlabel(f"training time of one run, as measured ({unit})\n{plain(', '.join(devices))}")
     axes.set_ylabel(f"{present.COLUMNS[metric].header} accuracy (%)")
     figure.legend(handles=handles, loc="outside right upper")
     return figure

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,14 @@ def test_cost_is_time_against_accuracy(tables: Tables, drawn: dict[str, Figure])
     for row in tables.leaderboard.itertuples():
         assert found[row.method] == pytest.approx([row.train_seconds_mean, row.test_linear_top1_mean])
     assert "training time of one run, as measured (seconds)" in axes.get_xlabel()
+
+
+def test_cost_on_gpus_is_in_gpu_hours(tables: Tables) -> None:
+    on_gpus = replace(tables, runs=tables.runs.assign(device="NVIDIA H100"))
+    (axes,) = {name: figure for name, _, figure in figures(on_gpus)}["cost"].axes
+    assert "as measured (GPU-hours)\nNVIDIA H100" in axes.get_xlabel()
+    longest = tables.leaderboard["train_seconds_mean"].max() / 3600
+    assert max(bar.lines[0].get_xdata()[0] for bar in bars(axes)) == pytest.approx(longest)
     assert axes.get_xlim()[0] < 0
 
 
