@@ -23,6 +23,7 @@ TINY = {
     "train.epochs": "3",
     "train.batch_size": "256",
     "eval.every_epochs": "2",
+    "optim.lr": "0.05",
     "method.projector_hidden": "32",
     "method.projector_out": "16",
 }

@@ -21,7 +21,7 @@ from bench.store import RunDir
 from bench.worker import WorkerSettings
 from methods import METHODS
 
-TINY = {"data.size": "8", "train.epochs": "8", "train.batch_size": "256", "eval.every_epochs": "4"}
+TINY = {"data.size": "8", "train.epochs": "8", "train.batch_size": "256", "eval.every_epochs": "4", "optim.lr": "0.05"}
 
 
 def planned(where: Path, methods: Sequence[str], seeds: Sequence[int] = (0,), **overrides: str) -> list[RunDir]:
