@@ -173,8 +173,10 @@ def _taken_back(made: submission.Submission) -> str:
         queue.cancel(sorted({array.job for array in made.arrays} | queue.named(made.job_name)))
     except queue.SlurmError as problem:
         made.unmark_cancelled()
-        return f"; {len(made.arrays)} arrays before it are queued and could not be cancelled ({problem})"
-    return f"; cancelled the {len(made.arrays)} arrays before it" if made.arrays else ""
+        told = f"the {len(made.arrays)} arrays before it are queued and could not be cancelled ({problem})"
+    else:
+        told = f"cancelled the {len(made.arrays)} arrays before it"
+    return f"; {told}" if made.arrays else ""
 
 
 @contextlib.contextmanager

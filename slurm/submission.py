@@ -196,7 +196,8 @@ def jobs_of(experiment: Path, runs: Collection[str]) -> tuple[dict[str, Job], li
         reasons = queue.ends(sorted({array.job for s, _, _ in over.values() for array in s.arrays}))
     except SlurmError as error:
         notes.append(f"SLURM's accounting does not answer ({error}): why jobs ended is known in part")
-    traces = {s.folder: _Traces(s) for s in submissions}
+    gone = {s.folder for s, _, _ in over.values()}
+    traces = {s.folder: _Traces(s) for s in submissions if s.folder in gone}
     for run, (submission, (job_id, index), state) in over.items():
         task = (job_id, index - next((a.first for a in submission.arrays if a.job == job_id), 0))
         reason = reasons.get(task) or (state.state if state else "")
