@@ -72,10 +72,10 @@ _RAFT_PAPER_TEACHER: dict[str, Any] = {
     }
 }
 
-_QUICK_RATES: dict[str, dict[str, Any]] = {  # validation accuracy at .1, .5, 1; –: the loss became infinite
+_QUICK_RATES: dict[str, dict[str, Any]] = {  # at .1, .5, 1 (results/rates); –: the loss became infinite
     "moco_v3": {"optim": {"lr": 0.5}},  # 92.7, 96.9, 96.5
     "barlow_twins": {"optim": {"lr": 0.5}},  # 90.2, 93.0, 91.3
-    "vicreg": {"optim": {"lr": 0.1}},  # 96.2, –, –
+    "vicreg": {"optim": {"lr": 0.1}},  # 96.2, – (one seed of two), –
     "dino": {"optim": {"lr": 1.0}},  # 87.4, 89.9, 92.3
 }
 
