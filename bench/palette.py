@@ -29,7 +29,7 @@ MARKERS = {
     "random": "X",
     "supervised": "P",
 }
-SPARE_COLOURS = ("#44AA99", "#8C564B", "#AA4499", "#DDCC77")
+SPARE_COLOURS = ("#44AA99", "#8C564B", "#AA4499", "#DDCC77", "#6699CC", "#661100")
 SPARE_MARKERS = ("8", "d", "*", "H")
 
 
