@@ -5,8 +5,9 @@ from typing import Any
 
 import pandas as pd
 
+from bench.inventory import NOT_HASHED
+
 SECTIONS = ("data", "backbone", "augment", "train", "eval")
-FREE = ("train.threads", "train.checkpoint_epochs", "data.skip_bad")  # they change no result
 NOT_SET = "not set"
 """A setting that a run's configuration does not have, as of runs planned before the setting existed."""
 
@@ -23,7 +24,9 @@ def unlike(tried: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> dic
     found = {}
     for key in keys:
         values = {method: str(config.get(key, NOT_SET)) for method, config in chosen.items()}
-        if key in FREE or key == "data.name" or len(set(values.values())) < 2:  # of one dataset; a folder may be moved
+        if (
+            key in NOT_HASHED or key == "data.name" or len(set(values.values())) < 2
+        ):  # of one dataset; a folder may be moved
             continue
         searched = {
             frozenset(str(configs[digest].get(key, NOT_SET)) for digest in own["config_hash"])

@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bench import present
 from bench.grid_figures import grid_figure, grid_plane_figure
-from bench.leaderboard import BOARD, Tables, scores
+from bench.leaderboard import Tables, on_board, scores
 from bench.palette import colour, in_order, marker
 from bench.statistics import DIGITS
 
@@ -163,7 +163,7 @@ def rank_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
 
 def difference_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
     """Paired differences between methods on common seeds; with many methods, those from the best only."""
-    pairs = tables.pairs[(tables.pairs[BOARD] == _key(rows)).all(axis=1)]
+    pairs = on_board(tables.pairs, rows)
     pairs = pairs[~pairs["reference"] & (pairs["n"] > 0)]
     if len(pairs) > MAX_PAIRS:
         pairs = pairs[pairs["with_best"]]
@@ -276,13 +276,9 @@ def _dots(axes: Axes, values: pd.Series, y: float, shade: str) -> None:
     axes.plot(values, y + BELOW + step * above, "o", ms=4, alpha=0.55, color=shade, mew=0)
 
 
-def _key(rows: pd.DataFrame) -> list[Any]:
-    return [rows.iloc[0][key] for key in BOARD]
-
-
 def _runs(tables: Tables, rows: pd.DataFrame) -> pd.DataFrame:
     """The runs that stand for the board's methods."""
-    return tables.runs[(tables.runs[BOARD] == _key(rows)).all(axis=1) & tables.runs["chosen"]]
+    return on_board(tables.runs[tables.runs["chosen"]], rows)
 
 
 def _history(tables: Tables, rows: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from bench.leaderboard import BOARD, CHOICE, Tables, levels, setting, varying
+from bench.leaderboard import CHOICE, Tables, is_number, levels, on_board, setting, varying
 from bench.palette import SPARE_COLOURS, colour, in_order
 
 YLABEL = "validation linear accuracy (%)"
@@ -18,8 +18,7 @@ MAX_LINES = 1 + len(SPARE_COLOURS)  # more cannot be told apart
 def grid_figure(tables: Tables, rows: pd.DataFrame, method: str) -> Figure | None:
     """All points of a method on a board by what they are chosen by; None if no point is done, or none differ."""
     grid = tables.grid
-    key = [rows.iloc[0][name] for name in BOARD]
-    own = grid[(grid[BOARD] == key).all(axis=1) & (grid["method"] == method)]
+    own = on_board(grid[grid["method"] == method], rows)
     keys = [setting(key) for key in varying([tables.configs.get(digest, {}) for digest in own["config_hash"]])]
     if not keys or own[f"{CHOICE}_mean"].isna().all():
         return None
@@ -43,8 +42,7 @@ def grid_plane_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
     swept = rows[rows["points"] > 1]
     if swept.empty or swept["points"].max() > MAX_LINES or "uniformity" not in tables.history:
         return None
-    key = [rows.iloc[0][name] for name in BOARD]
-    runs = tables.runs[(tables.runs[BOARD] == key).all(axis=1) & (tables.runs["state"] == "done")]
+    runs = on_board(tables.runs[tables.runs["state"] == "done"], rows)
     history = tables.history[["run_id", "epoch", "alignment", "uniformity"]].dropna()
     history = history.astype({"run_id": str}).merge(runs[["run_id", "method", "config_hash", "collapsed"]], on="run_id")
     methods = in_order(set(swept["method"]) & set(history["method"]))  # those with diagnostics
@@ -53,7 +51,7 @@ def grid_plane_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
     figure = Figure(figsize=(2.9 * len(methods) + 0.6, 3.9), layout="constrained")
     panels = figure.subplots(1, len(methods), squeeze=False, sharex=True, sharey=True).ravel()
     for axes, method in zip(panels, methods, strict=True):
-        own = tables.grid[(tables.grid[BOARD] == key).all(axis=1) & (tables.grid["method"] == method)]
+        own = on_board(tables.grid[tables.grid["method"] == method], rows)
         names = _names([tables.configs.get(digest, {}) for digest in own["config_hash"]])
         for i, (digest, name) in enumerate(zip(own["config_hash"], names, strict=True)):
             points = history[(history["method"] == method) & (history["config_hash"] == digest)]
@@ -130,14 +128,10 @@ def _heat_map(own: pd.DataFrame, first: str, second: str) -> Figure:
 
 def _positions(values: list[Any]) -> list[Any]:
     """Numbers stand where they are; names, and numbers that would stand on each other's labels, side by side."""
-    if not all(map(_is_number, values)):
+    if not all(map(is_number, values)):
         return list(range(len(values)))
     near = min(np.diff(values), default=1.0) < 0.1 * (values[-1] - values[0])
     return list(range(len(values))) if near and values[0] <= 0 else values  # a logarithm would set them apart
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _text(value: Any) -> str:

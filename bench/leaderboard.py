@@ -122,10 +122,19 @@ def levels(column: pd.Series) -> list[Any]:
     """The values of a setting in order: numbers by size, other things by name."""
 
     def place(value: Any) -> tuple[bool, Any]:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return not number, value if number else str(value)
+        return not is_number(value), value if is_number(value) else str(value)
 
     return sorted(dict.fromkeys(column), key=place)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a setting has a size: true and false are names."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def on_board(frame: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table that are of the board that `rows` are of."""
+    return frame[(frame[BOARD] == rows.iloc[0][BOARD].tolist()).all(axis=1)]
 
 
 def setting(key: str) -> str:

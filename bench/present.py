@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench.conditions import unlike
 from bench.errors import unknown
-from bench.leaderboard import BOARD, CHOICE, REFERENCES, Tables, setting, varying
+from bench.leaderboard import BOARD, CHOICE, REFERENCES, Tables, on_board, setting, varying
 from bench.statistics import TESTED_FROM, half_interval
 from bench.store import seed_list
 
@@ -183,7 +183,7 @@ def sections(tables: Tables, columns: list[str], every_point: bool = False) -> I
 
 def configurations(tables: Tables, rows: pd.DataFrame) -> Section | None:
     """Every point of a board's swept methods, whether it was chosen or not; None if nothing was swept."""
-    grid = tables.grid[(tables.grid[BOARD] == [rows.iloc[0][key] for key in BOARD]).all(axis=1)]
+    grid = on_board(tables.grid, rows)
     swept = grid[grid["method"].isin(rows.loc[rows["points"] > 1, "method"])]
     if swept.empty:
         return None
@@ -247,8 +247,7 @@ def _over(row: Row | None, name: str) -> str:
 def notes(tables: Tables, rows: pd.DataFrame) -> list[str]:
     """The footnotes of a board's table: what was measured, how it was tested, and what is missing."""
     first = rows.iloc[0]
-    on_board = (tables.runs[BOARD] == [first[key] for key in BOARD]).all(axis=1)
-    runs = tables.runs[on_board & (tables.runs["state"] != "duplicate")]
+    runs = on_board(tables.runs[tables.runs["state"] != "duplicate"], rows)
     used = runs[runs["chosen"] & (runs["state"] == "done")]
     name = COLUMNS[tables.metric].header
     return [
@@ -265,8 +264,7 @@ def notes(tables: Tables, rows: pd.DataFrame) -> list[str]:
 
 
 def _tests(tables: Tables, rows: pd.DataFrame, name: str) -> Iterator[str]:
-    first = rows.iloc[0]
-    pairs = tables.pairs[(tables.pairs[BOARD] == [first[key] for key in BOARD]).all(axis=1)]
+    pairs = on_board(tables.pairs, rows)
     tested = pairs[pairs["p_holm"].notna()]
     untested = f" ?: not tested: fewer than {TESTED_FROM} seeds in common with the best, or differences all equal."
     mark = untested if rows["mark"].eq("untested").any() else ""
@@ -301,8 +299,7 @@ def _conditions(tables: Tables, rows: pd.DataFrame) -> Iterator[str]:
     elif len(own) > 1:
         told = "; ".join(f"{overrides or 'nothing'} ({methods})" for overrides, methods in own.items())
         yield f"Set beside the preset: {told}."
-    tried = tables.grid[(tables.grid[BOARD] == [rows.iloc[0][key] for key in BOARD]).all(axis=1)]
-    found = unlike(tried, tables.configs)
+    found = unlike(on_board(tables.grid, rows), tables.configs)
     if found:
         by_key = []
         for key, values in found.items():

@@ -109,9 +109,12 @@ def _submit(sweep: Sweep, facts: dict[str, str], console: Console) -> int:
         profile=sweep.profile.model_dump(mode="json"),
     )
     new = [run for run in runs if selection.states[run.run_id] == "new"]
-    failed = [run for run in runs if selection.states[run.run_id] == "failed" and run.run_id in selection.todo]
+    todo = set(selection.todo)
+    again = [run for run in runs if run.run_id in todo]
+    failed = [run for run in again if selection.states[run.run_id] == "failed"]
+    damaged = [run for run in again if selection.states[run.run_id] == "damaged"]
     with _outside_of_jobs(), _unplanned_if_refused(made, new), _failures_forgotten(failed):
-        plan.retry([run for run in runs if selection.states[run.run_id] == "damaged"] if sweep.retry_failed else [])
+        plan.retry(damaged)
         made = _submit_arrays(sweep, made, chunks)
     for line in warnings:
         console.print(f"note: {line}", style="yellow", soft_wrap=True)
