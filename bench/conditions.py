@@ -24,9 +24,8 @@ def unlike(tried: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> dic
     found = {}
     for key in keys:
         values = {method: str(config.get(key, NOT_SET)) for method, config in chosen.items()}
-        if (
-            key in NOT_HASHED or key == "data.name" or len(set(values.values())) < 2
-        ):  # of one dataset; a folder may be moved
+        free = key in NOT_HASHED or key == "data.name"  # of one dataset: a folder may be moved
+        if free or len(set(values.values())) < 2:
             continue
         searched = {
             frozenset(str(configs[digest].get(key, NOT_SET)) for digest in own["config_hash"])
