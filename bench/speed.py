@@ -36,6 +36,7 @@ def measure(config: RunConfig, device_name: str) -> dict[str, Any]:
     """
     device, workers = torch.device(device_name), config.train.threads
     train.set_determinism(config.train.threads)
+    train.keep_freed_memory()
     n = max(IMAGES, config.train.batch_size)
     images = torch.randint(0, 256, (n, 3, config.data.size, config.data.size), dtype=torch.uint8)
     dataset = _noise(images)

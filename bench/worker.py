@@ -203,6 +203,7 @@ def _now() -> str:
 
 def main() -> None:
     """`python -m bench.worker < settings.json`."""
+    train.keep_freed_memory()
     settings = WorkerSettings(**store.parse_json(sys.stdin.read()))
     to_parent = logging.StreamHandler()
     to_parent.setLevel(logging.WARNING)
