@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import grid_sample
 
 from bench.config import AugmentConfig, ViewConfig
 
@@ -125,9 +126,11 @@ def _crop(
 def apply(images: Tensor, parameters: Parameters, size: int) -> Tensor:
     """uint8 images [N, 3, H, W] and parameters of M = k N samples -> float32 [M, 3, size, size] in [0, 1].
 
-    Sample m is made from image m mod N. In between, the samples are sorted by the place of hue in their jitter:
-    hue is the one of its operations that is not affine, and so works on slices.
+    H and W are at most `size`: crops are only enlarged, for which no filter against aliasing is needed. Sample m is
+    made from image m mod N. In between, the samples are sorted by the place of hue in their jitter: hue is the one of
+    its operations that is not affine, and so works on slices.
     """
+    assert max(images.shape[2:]) <= size
     p, m = parameters, len(parameters.top)
     changes = (p.factors[p.jitter] != torch.tensor(NO_CHANGE)).any(dim=0).tolist()
     affine_ops = [op for op in (BRIGHTNESS, CONTRAST, SATURATION) if changes[op]]
@@ -146,9 +149,10 @@ def apply(images: Tensor, parameters: Parameters, size: int) -> Tensor:
     columns = send(floats[by_group], images.device).view(m, -1, 1, 1, 1).unbind(dim=1)  # each [M, 1, 1, 1]
     top, height, left, width, flip, turn, *coefficients = columns
 
-    rows = _resampling(top[:, 0], height[:, 0], torch.zeros_like(flip[:, 0]), images.shape[2], size)
-    cols = _resampling(left[:, 0], width[:, 0], flip[:, 0], images.shape[3], size)
-    x = _product(rows.div_(255), images.index_select(0, source), cols)  # [M, 3, S, S]
+    rows = _positions(top, height, torch.zeros_like(flip), images.shape[2], size)
+    cols = _positions(left, width, flip, images.shape[3], size)
+    grid = torch.stack(torch.broadcast_tensors(cols[:, None, :], rows[:, :, None]), dim=3)  # [M, S, S, 2]
+    x = grid_sample(images.index_select(0, source).float().div_(255), grid, align_corners=False)  # [M, 3, S, S]
 
     for n_before, (start, end) in enumerate(zip([0, *ends], ends[:-1], strict=False)):
         part = slice(start, end)
@@ -227,37 +231,20 @@ def _blur(x: Tensor, sigma: Tensor) -> Tensor:
     radius = max(1, size // 20)  # a kernel of about a tenth of the image; 23 of 224 pixels, as BYOL
     taps = torch.arange(-radius, radius + 1, device=x.device)  # [K]
     kernel = torch.softmax(-(taps**2) / (2 * sigma[:, None] ** 2), dim=1)  # [n, K]
-    band = (kernel @ _reflected_shifts(size, radius, x.device)).view(-1, size, size)
-    return _product(band, x, band)
+    band = (kernel @ _reflected_shifts(size, radius, x.device)).view(-1, 1, size, size)
+    return band @ x @ band.transpose(2, 3)
 
 
-def _resampling(start: Tensor, length: Tensor, flip: Tensor, inputs: int, outputs: int) -> Tensor:
-    """Matrices [M, outputs, inputs] that resize pixels start .. start + length of a line to `outputs` pixels.
+def _positions(start: Tensor, length: Tensor, flip: Tensor, inputs: int, outputs: int) -> Tensor:
+    """[M, outputs]: where in a line of `inputs` pixels each of `outputs` pixels lies that enlarge a part of it.
 
-    An antialiased triangle filter, as in PIL and torchvision, with weights renormalised at the crop's edges;
-    the output is reversed where `flip` is 1. start, length, flip: [M, 1, 1].
+    The part is start .. start + length, reversed where `flip` is 1; all [M, 1, 1, 1]. The line reaches from -1 to 1,
+    as for `grid_sample`. Beyond the part's outer pixel centres its outer pixels are repeated, as in torchvision.
     """
-    scale = length / outputs  # input pixels an output pixel
-    support = scale.clamp(min=1)
-    out = torch.arange(0.5, outputs, device=start.device)[:, None]  # pixel centres
-    pixel = torch.arange(0.5, inputs, device=start.device)  # [inputs]
-    centre = start + (flip * outputs + (1 - 2 * flip) * out) * scale  # [M, outputs, 1]
-    weights = (pixel - centre).abs_().div_(-support).add_(1).clamp_(min=0)
-    weights.mul_((pixel > start) & (pixel < start + length))
-    return weights.div_(weights.sum(dim=2, keepdim=True))
-
-
-def _product(rows: Tensor, x: Tensor, columns: Tensor) -> Tensor:
-    """rows @ x @ columns^T, a sample and channel: [n, S, H], [n, 3, H, W], [n, S, W] -> float32 [n, 3, S, S].
-
-    The channels lie beside each other in both products, so that a sample takes two of them and not six.
-    """
-    n, _, height, width = x.shape
-    lines = x.permute(0, 2, 1, 3).to(torch.float32, memory_format=torch.contiguous_format)  # [n, H, 3, W]
-    lines = torch.bmm(lines.reshape(n, height * 3, width), columns.transpose(1, 2))  # [n, H 3, S]
-    size = columns.shape[1]
-    lines = torch.bmm(rows, lines.view(n, height, 3 * size)).view(n, size, 3, size)
-    return lines.permute(0, 2, 1, 3).contiguous()
+    start, length, flip = start[:, 0, 0], length[:, 0, 0], flip[:, 0, 0]  # [M, 1]
+    out = torch.arange(0.5, outputs, device=start.device)  # pixel centres
+    centre = start + (flip * outputs + (1 - 2 * flip) * out) * (length / outputs)  # [M, outputs]
+    return centre.clamp_(start + 0.5, start + length - 0.5).mul_(2 / inputs).sub_(1)
 
 
 def _normalize_(x: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
