@@ -90,22 +90,23 @@ def fit_logistic(
     within about C D 1e-10 / 2 of its minimum), when a step changes the objective by less than 1e-10, as float32
     allows no more, or after 500 iterations. Strengths should be in steps of about 10, strongest first: far from
     its start a fit has a worse basis, and ends less exactly. Products over samples are in float32; the sums of
-    the objective, the weights and L-BFGS itself in float64.
+    the objective, the weights and L-BFGS itself in float64. Samples are the last dimension throughout: for few
+    classes, products and softmax are faster so.
     """
     n, dim = features.shape
     labels = labels.to(features.device)
     std, mean = torch.std_mean(features, dim=0, correction=0)
     std = torch.where(std > 1e-6 * mean.abs() + 1e-12, std, 1.0)  # constant but for rounding: not blown up
-    x = (features - mean) / std
-    variances, basis = torch.linalg.eigh((x.T @ x).double() / n)  # [D], [D, D]
+    x = ((features - mean) / std).T.contiguous()  # [D, n]
+    variances, basis = torch.linalg.eigh((x @ x.T).double() / n)  # [D], [D, D]
     if start is None:
         weight, bias = x.new_zeros(n_classes, dim), x.new_zeros(n_classes)
     else:
         weight, bias = start.weight, start.bias
     fits = []
     for l2 in strengths:
-        p = F.linear(x, weight, bias).softmax(dim=1)  # [n, C]
-        curvature = (1 - p.square().sum(dim=1)).double().mean() / max(n_classes - 1, 1)
+        p = torch.addmm(bias[:, None], weight, x).softmax(dim=0)  # [C, n]
+        curvature = (1 - p.square().sum(dim=0)).double().mean() / max(n_classes - 1, 1)
         axes = basis * (curvature * variances + l2).clamp(min=MIN_CURVATURE).rsqrt()  # [D, D]: W = U axes^T
         bias_scale = curvature.clamp(min=MIN_CURVATURE).rsqrt()
         weight, bias = _minimise(x, labels, l2, weight, bias, axes, bias_scale)
@@ -116,11 +117,12 @@ def fit_logistic(
 def _minimise(
     x: Tensor, labels: Tensor, l2: float, weight: Tensor, bias: Tensor, axes: Tensor, bias_scale: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Weight [C, D] and bias [C] at the minimum of `fit_logistic`'s objective, from those given.
+    """Weight [C, D] and bias [C] at the minimum of `fit_logistic`'s objective for x [D, n], from those given.
 
     L-BFGS sees U with W = U axes^T (axes [D, D]: orthogonal columns) and b / bias_scale.
     """
-    rows = torch.arange(len(x), device=x.device)
+    n = x.shape[1]
+    samples = torch.arange(n, device=x.device)
     inverse = axes.T / axes.square().sum(dim=0)[:, None]  # [D, D]
     u = torch.cat([weight.double() @ inverse.T, (bias.double() / bias_scale)[:, None]], dim=1)  # [C, D + 1]
 
@@ -129,11 +131,11 @@ def _minimise(
 
     def objective() -> Tensor:
         w, b = parameters()
-        residual = F.linear(x, w.float(), b.float()).log_softmax(dim=1)  # [n, C]: log p
-        loss = -residual[rows, labels].mean(dtype=torch.float64)
-        residual.exp_()[rows, labels] -= 1  # p - y
-        w_grad = (residual.T @ x).double() / len(x) + l2 * w
-        b_grad = residual.mean(dim=0, dtype=torch.float64)
+        residual = torch.addmm(b.float()[:, None], w.float(), x).log_softmax(dim=0)  # [C, n]: log p
+        loss = -residual[labels, samples].mean(dtype=torch.float64)
+        residual.exp_()[labels, samples] -= 1  # p - y
+        w_grad = (residual @ x.T).double() / n + l2 * w
+        b_grad = residual.mean(dim=1, dtype=torch.float64)
         u.grad = torch.cat([w_grad @ axes, (b_grad * bias_scale)[:, None]], dim=1)
         return loss + l2 / 2 * w.square().sum()
 
