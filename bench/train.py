@@ -84,7 +84,7 @@ class Run:
         self.config, self.seed, self.dataset, self.device, self.dir = config, seed, dataset, device, run
         n_classes = len(dataset.classes)
         self.method = build_method(config, seed, n_classes).to(device).to(memory_format=torch.channels_last)
-        self.compiled = config.train.compile and _compile_backbones(self.method, device)
+        self.compiled = config.train.compile and _compile_backbones(self.method, config, device)
         self.online = OnlineProbe(self.method, n_classes, seed, device)
         groups = self.method.param_groups()
         self.optimizer = optim.build(groups, config.optim) if groups else None
@@ -183,7 +183,7 @@ class Run:
 
     def forward(self, x1: Tensor, x2: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The method's losses of two views [N, 3, S, S], in the run's precision; only `uses_labels` sees labels [N]."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.train.precision == "bfloat16"):
+        with _autocast(self.device, self.config):
             logged: dict[str, Tensor] = self.method(x1, x2, labels) if self.method.uses_labels else self.method(x1, x2)
         return logged
 
@@ -311,17 +311,52 @@ def keep_freed_memory() -> None:
         mallopt(M_MMAP_MAX, 0)
 
 
-def _compile_backbones(method: Method, device: torch.device) -> bool:
-    """torch.compile the online backbone and a teacher's; False, and a warning, where this machine cannot."""
+def _compile_backbones(method: Method, config: RunConfig, device: torch.device) -> bool:
+    """torch.compile how the online backbone and a teacher's train; False, and a warning, where it does not work here.
+
+    One pass of each on a blank batch tells that, and leaves no trace. Evaluation, with its many shapes, stays eager.
+    """
+    networks = [module for module in method.modules() if type(module) is type(method.backbone)]
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    images = torch.zeros(config.train.batch_size, 3, config.data.size, config.data.size, device=device)
     try:
-        torch.compile(lambda x: x + 1)(torch.ones(2, device=device))  # fails early without e.g. a C++ compiler
+        _keep_all_compilations()
+        for network in networks:
+            network.forward = _compiled(network)
+            trained = any(parameter.requires_grad for parameter in network.parameters())
+            with torch.set_grad_enabled(trained), _autocast(device, config):
+                features = network(images.to(memory_format=torch.channels_last))
+            if trained:
+                features.sum().backward()
     except Exception as error:
+        for network in networks:
+            network.__dict__.pop("forward", None)
         log.warning("train.compile: not possible here, running without it (%s)", str(error).strip().split("\n")[0])
         return False
-    for module in method.modules():
-        if type(module) is type(method.backbone):  # its forward alone: hooks and the state dict stay as they are
-            module.forward = torch.compile(module.forward, dynamic=False)
+    finally:
+        method.load_state_dict(before)
+        method.zero_grad(set_to_none=True)
     return True
+
+
+def _compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The network's forward pass, compiled while it trains; hooks and the state dict stay as they are."""
+    eager = network.forward
+    compiled = torch.compile(eager, dynamic=False)
+    return lambda images: compiled(images) if network.training else eager(images)
+
+
+def _keep_all_compilations() -> None:
+    """Let a worker compile for each of its runs: after 8 variants torch would go on uncompiled, without a word."""
+    from torch._dynamo import config
+
+    config.recompile_limit = 1000
+    config.accumulated_recompile_limit = 1000
+    config.fail_on_recompile_limit_hit = True
+
+
+def _autocast(device: torch.device, config: RunConfig) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.train.precision == "bfloat16")
 
 
 def _resident(dataset: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:

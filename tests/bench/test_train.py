@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +251,7 @@ def test_compile_takes_the_online_and_the_teachers_backbone(
     monkeypatch.setattr(torch, "compile", identity)
     job = start("byol", train__compile="true")
     assert job.compiled
-    assert compiled[1:] == [job.method.backbone, job.method.get_submodule("teacher.backbone")]
+    assert compiled == [job.method.backbone, job.method.get_submodule("teacher.backbone")]
     assert to_the_end(job)["metrics"] == to_the_end(start("byol", where="eager"))["metrics"]
 
 
@@ -264,6 +265,40 @@ def test_without_a_compiler_a_run_goes_on_and_says_so(
     job = start("byol", train__compile="true")
     assert not job.compiled
     assert "train.compile: not possible here, running without it (no C++ compiler found)" in caplog.text
+
+
+def test_a_backbone_that_the_compiler_rejects_trains_without_it_to_the_same_bits(
+    start: Callable[..., train.Run], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def rejected(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        raise RuntimeError(f"cannot lower {len(graph.graph.nodes)} nodes")
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=rejected))
+    job = start("byol", train__compile="true")
+    assert not job.compiled
+    assert "train.compile: not possible here, running without it (" in caplog.text
+    assert to_the_end(job)["metrics"] == to_the_end(start("byol", where="eager"))["metrics"]
+
+
+def test_every_run_of_a_worker_is_compiled_and_evaluation_is_not(
+    start: Callable[..., train.Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More shapes than the 8 that torch compiles by default before it gives up."""
+    graphs: list[tuple[int, bool]] = []  # batch size; whether a gradient is asked for
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
+        (images,) = (x for x in inputs if isinstance(x, Tensor) and x.ndim == 4 and x.shape[1] == 3 and x.shape[2] == 8)
+        graphs.append((len(images), torch.is_grad_enabled()))
+        return graph.forward
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    sizes = range(300, 305)
+    for size in sizes:
+        job = start("byol", where=str(size), train__compile="true", train__batch_size=str(size), train__epochs="1")
+        assert job.compiled
+        to_the_end(job)
+    assert sorted(graphs) == [(size, grad) for size in sizes for grad in (False, True)]
 
 
 # What costs time
