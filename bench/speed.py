@@ -17,6 +17,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.functional import to_pil_image
 
 from bench import data, train
+from bench.augment import send
 from bench.config import RunConfig, ViewConfig
 from bench.errors import UserError
 from bench.evaluate import features
@@ -25,14 +26,19 @@ from bench.store import RunDir
 IMAGES = 2048  # noise: no time here depends on what an image shows
 REPEATS = 5  # of every measurement; medians are reported
 N_CLASSES = 10
+PREFETCH = 2  # batches a worker, as DataLoader does by default
+MIN_TIMED = 6  # batches of a DataLoader, at least
+
+_Transforms = tuple[Callable[[Any], Tensor], Callable[[Any], Tensor]]
 
 
 def measure(config: RunConfig, device_name: str) -> dict[str, Any]:
     """Rates in images/s (an image gives two views), milliseconds of a step's parts, shares, MB and hours.
 
-    The PIL pipeline is a DataLoader with as many workers as our pipeline has threads. The roofline is the time that
+    The PIL pipeline is a DataLoader with as many workers as our pipeline has threads, alone and around the same step.
+    The roofline is the time that
     the step's own convolutions and matrix products take alone, one after the other in the same precision, forwards
-    and backwards. Raises UserError for a method that has no training step.
+    and backwards. Raises UserError for a method that has no training step, or where the settings leave none.
     """
     device, workers = torch.device(device_name), config.train.threads
     train.set_determinism(config.train.threads)
@@ -44,17 +50,22 @@ def measure(config: RunConfig, device_name: str) -> dict[str, Any]:
         job = train.Run(config, 0, dataset, device, RunDir(Path(folder)))
     if job.optimizer is None:
         raise UserError(f"--method {config.method_name}: it has no training step to measure")
-    batch = config.train.batch_size
+    batch, total = config.train.batch_size, data.pretraining_images(config.data.name)
+    if batch > total or not job.epochs:
+        wrong = f"batch_size={batch}: {config.data.name} has {total} images" if batch > total else "epochs=0"
+        raise UserError(f"train.{wrong}; there is no training step to measure")
     index = torch.arange(batch)
 
     def step() -> None:
         job._train_step(index, 0, 0)
 
-    total = data.pretraining_images(config.data.name)
+    evaluation_seconds = _seconds(lambda: _embed(job, images), device, repeats=3)  # before steps have no end
     step_seconds = _seconds(step, device)
     parts = _parts(job, index)
     roofline = _roofline_seconds(job, parts.pop("views"))
-    loader_seconds = _loader_seconds(images, config, workers, _pil_transforms(config))
+    views = _pil_transforms(config)
+    loader_seconds = _loader_seconds(images, batch, workers, views)
+    loop_seconds = _loader_seconds(images, batch, workers, views, lambda x1, x2: _learn(job, x1, x2))
     report: dict[str, Any] = {
         "method": config.method_name,
         "device": str(device),
@@ -64,18 +75,19 @@ def measure(config: RunConfig, device_name: str) -> dict[str, Any]:
         "compiled": job.compiled,
         "step_images_per_second": batch / step_seconds,
         "augment_images_per_second": batch / parts["augment"],
-        "evaluation_images_per_second": n / _seconds(lambda: _embed(job, images), device, repeats=3),
+        "evaluation_images_per_second": n / evaluation_seconds,
         **{f"{name}_ms": 1000 * seconds for name, seconds in parts.items()},
         "augment_share": parts["augment"] / step_seconds,
         "roofline_share": roofline / step_seconds,
         "pil_images_per_second": batch / loader_seconds,
-        "pil_step_images_per_second": batch / max(loader_seconds, step_seconds - parts["augment"]),
+        "pil_step_images_per_second": batch / loop_seconds,
         "peak_memory_mb": _peak_memory_mb(device),
         "epochs": config.train.epochs,
         "projected_hours": config.train.epochs * (total // batch) * step_seconds / 3600,
     }
     if find_spec("lightly"):
-        report["lightly_images_per_second"] = batch / _loader_seconds(images, config, workers, _lightly_transforms())
+        views = _lightly_transforms(config.data.size)
+        report["lightly_images_per_second"] = batch / _loader_seconds(images, batch, workers, views)
     return report
 
 
@@ -184,30 +196,47 @@ def _product(module: nn.Module, x: Tensor, weight: Tensor) -> Callable[[], None]
 
 
 class _Pictures(Dataset[tuple[Tensor, Tensor]]):
-    """What a user would write: PIL images, and a transform for each view."""
+    """What a user would write: PIL images, and a transform for each view. `length` items, in turn."""
 
-    def __init__(self, images: Tensor, transforms: tuple[Callable[[Any], Tensor], Callable[[Any], Tensor]]) -> None:
+    def __init__(self, images: Tensor, length: int, transforms: _Transforms) -> None:
         self.pictures = [to_pil_image(image) for image in images]
-        self.transforms = transforms
+        self.length, self.transforms = length, transforms
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return self.length
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         first, second = self.transforms
-        return first(self.pictures[index]), second(self.pictures[index])
+        picture = self.pictures[index % len(self.pictures)]
+        return first(picture), second(picture)
 
 
-def _loader_seconds(images: Tensor, config: RunConfig, workers: int, transforms: Any) -> float:
-    """Seconds a batch of a DataLoader over PIL images, its workers started and warm."""
-    batch = min(config.train.batch_size, len(images) // 4)
-    loader = DataLoader(_Pictures(images, transforms), batch, shuffle=True, num_workers=workers, drop_last=True)
-    batches, stamps = iter(loader), []
-    for _ in batches:
+def _loader_seconds(
+    images: Tensor,
+    batch: int,
+    workers: int,
+    transforms: _Transforms,
+    use: Callable[[Tensor, Tensor], object] = lambda x1, x2: None,
+) -> float:
+    """Seconds a batch of a DataLoader over PIL images, and of `use` of its two views.
+
+    Workers deliver in bursts of one batch each. So whole rounds of them are timed, after those that were prefetched.
+    """
+    skipped, timed = PREFETCH * workers, max(2, -(-MIN_TIMED // workers)) * workers
+    pictures = _Pictures(images, (skipped + timed) * batch, transforms)
+    loader = DataLoader(pictures, batch, shuffle=True, num_workers=workers, prefetch_factor=PREFETCH)
+    stamps = []
+    for x1, x2 in loader:
+        use(x1, x2)
         stamps.append(time.perf_counter())
-    skipped = 1  # the first batch waits for the workers to start
-    per_batch = (stamps[-1] - stamps[skipped - 1]) / (len(stamps) - skipped)
-    return per_batch * config.train.batch_size / batch
+    return (stamps[-1] - stamps[skipped - 1]) / timed
+
+
+def _learn(job: train.Run, x1: Tensor, x2: Tensor) -> None:
+    """A step on views from elsewhere."""
+    labels = job.labels[: len(x1)]
+    job.learn(send(x1, job.device), send(x2, job.device), labels)
+    _wait(job.device)
 
 
 def _pil_transforms(config: RunConfig) -> tuple[v2.Compose, v2.Compose]:
@@ -230,13 +259,13 @@ def _pil_transform(view: ViewConfig, size: int) -> v2.Compose:
     return v2.Compose([*steps, v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, mean)])
 
 
-def _lightly_transforms() -> tuple[Any, Any]:
-    """lightly's own BYOL views for CIFAR-sized images."""
+def _lightly_transforms(size: int) -> tuple[Any, Any]:
+    """lightly's own BYOL views of `size` pixels, without blur, as for CIFAR."""
     from lightly.transforms import byol_transform
 
     views = byol_transform.BYOLTransform(
-        view_1_transform=byol_transform.BYOLView1Transform(input_size=32, gaussian_blur=0.0),
-        view_2_transform=byol_transform.BYOLView2Transform(input_size=32, gaussian_blur=0.0),
+        view_1_transform=byol_transform.BYOLView1Transform(input_size=size, gaussian_blur=0.0),
+        view_2_transform=byol_transform.BYOLView2Transform(input_size=size, gaussian_blur=0.0),
     )
     first, second = views.transforms
     return first, second

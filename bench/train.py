@@ -189,14 +189,18 @@ class Run:
 
     def _train_step(self, index: Tensor, epoch: int, batch: int) -> dict[str, Tensor]:
         """One optimizer step on the images at `index` [N]; what it logs stays on the device."""
-        assert self.optimizer is not None
-        config = self.config
         here = send(index, self.device)
         resident = self.images.device == self.labels.device
         images = self.images[here] if resident else send(self.images[index], self.device)
         labels = self.labels[here]
         draws = stream(self.seed, "augment", epoch, batch)
-        x1, x2 = (x.to(memory_format=torch.channels_last) for x in self.augment(images, draws))
+        return self.learn(*self.augment(images, draws), labels)
+
+    def learn(self, x1: Tensor, x2: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """One optimizer step on two views [N, 3, S, S] with labels [N]; what it logs stays on the device."""
+        assert self.optimizer is not None
+        config = self.config
+        x1, x2 = (x.to(memory_format=torch.channels_last) for x in (x1, x2))
         torch.manual_seed(stream(self.seed, "init", 3, self.step).initial_seed())  # for dropout and the like
         optim.set_lr(
             self.optimizer,

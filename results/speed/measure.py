@@ -1,9 +1,9 @@
 """What this project says of its speed, measured; every table lies beside this file.
 
-    python results/speed/measure.py [peers] [probes] [bookkeeping] [streaming] [growth]
+    python results/speed/measure.py [peers] [augmentation] [probes] [bookkeeping] [streaming] [growth]
 
 Times are medians on an otherwise idle machine, in one run, with THREADS threads; ratios mean more than seconds.
-`peers` needs lightly (pip install lightly).
+`peers` and `augmentation` need lightly (pip install lightly).
 """
 
 import copy
@@ -67,15 +67,30 @@ def peers() -> None:
         ("ssl-bench, bfloat16, compiled", {"train__compile": "true"}),
     ):
         measured = speed.measure(config("byol", "cifar10", **settings), "cpu")
-        keys = ("step_images_per_second", "augment_images_per_second", "augment_share", "roofline_share")
+        keys = ("step_images_per_second", "augment_share", "roofline_share")
         rows.append({"loop": name, **{key: measured[key] for key in keys}})
-        pil = measured["pil_images_per_second"]
-    rows.append({"loop": "torchvision PIL transforms in a DataLoader", "augment_images_per_second": pil})
     for name, bfloat16 in (("lightly, float32 (its example)", False), ("lightly, bfloat16 autocast", True)):
         with ProcessPoolExecutor(1, get_context("spawn")) as untouched:  # by what this process has set for our steps
-            step, loader = untouched.submit(_lightly, bfloat16).result()
-        rows.append({"loop": name, "step_images_per_second": step, "augment_images_per_second": loader})
+            rows.append({"loop": name, "step_images_per_second": untouched.submit(_lightly, bfloat16).result()})
     write("peers", rows)
+
+
+def augmentation() -> None:
+    """Images/s of two views with all operations of the preset `cifar10`, for a batch of 256."""
+    chosen = config("byol", "cifar10")
+    train.set_determinism(THREADS)
+    images = torch.randint(0, 256, (2048, 3, 32, 32), dtype=torch.uint8)
+    half = (0.5, 0.5, 0.5)
+    augment, draws = Augmentation(chosen.augment, 32, half, half), torch.Generator().manual_seed(0)
+    ours = speed._seconds(lambda: augment(images[:256], draws), CPU)
+    rows = [{"pipeline": "ssl-bench", "images_per_second": 256 / ours}]
+    for name, transforms in (
+        ("torchvision's PIL transforms, 2 workers", speed._pil_transforms(chosen)),
+        ("lightly's BYOL transforms, 2 workers", speed._lightly_transforms(32)),
+    ):
+        seconds = speed._loader_seconds(images, 256, THREADS, transforms)
+        rows.append({"pipeline": name, "images_per_second": 256 / seconds})
+    write("augmentation", rows)
 
 
 class _Pictures(Dataset[Any]):
@@ -92,8 +107,8 @@ class _Pictures(Dataset[Any]):
         return self.transform(self.pictures[index]), 0
 
 
-def _lightly(bfloat16: bool, batch: int = 256, steps: int = 4) -> tuple[float, float]:
-    """Images/s of the loop in lightly's BYOL example, and of its data loading alone."""
+def _lightly(bfloat16: bool, batch: int = 256, steps: int = 4) -> float:
+    """Images/s of the loop in lightly's BYOL example."""
     from lightly.loss import NegativeCosineSimilarity
     from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead
     from lightly.models.utils import deactivate_requires_grad, update_momentum
@@ -132,19 +147,11 @@ def _lightly(bfloat16: bool, batch: int = 256, steps: int = 4) -> tuple[float, f
     for x0, x1 in batches(steps + 1):
         step(x0, x1)
         stamps.append(time.perf_counter())
-    loading = []
-    for _ in batches(12):
-        loading.append(time.perf_counter())
-    return batch / _median_gap(stamps), batch / _mean_gap(loading)
+    return batch / _median_gap(stamps)
 
 
 def _median_gap(stamps: list[float]) -> float:
     return statistics.median(b - a for a, b in itertools.pairwise(stamps))
-
-
-def _mean_gap(stamps: list[float]) -> float:
-    """Of a loader's batches: its workers deliver in bursts, and the median gap would be one within a burst."""
-    return (stamps[-1] - stamps[0]) / (len(stamps) - 1)
 
 
 # Probes on cached features
@@ -187,7 +194,7 @@ def linear_and_knn() -> None:
 
 
 def bookkeeping() -> None:
-    """Milliseconds a run of planning, writing, claiming, finishing and collecting, for sweeps of several sizes."""
+    """Milliseconds a run of planning, writing, claiming, finishing and collecting: grids of several sizes x 5 seeds."""
     rows = []
     for n in (100, 1_000, 10_000):
         with tempfile.TemporaryDirectory() as folder:
@@ -204,7 +211,8 @@ def _bookkeeping(n: int, results: Path) -> dict[str, Any]:
         row[f"{name}_ms"] = 1000 * (time.perf_counter() - begun) / n
         return value
 
-    planned = timed("plan", lambda: plan.plan(["simclr"], range(n), "quick", {}, {}, "many"))
+    rates = {"optim.lr": [repr(0.001 * (1 + i)) for i in range(n // 5)]}
+    planned = timed("plan", lambda: plan.plan(["simclr"], range(5), "quick", {}, rates, "many"))
     runs = timed("write", lambda: plan.write(planned, results))
     timed("claim_and_finish", lambda: [_finish(run, p) for run, p in zip(runs, planned, strict=True)])
     timed("survey", lambda: [store.read_run(run) for run in runs])
@@ -235,8 +243,11 @@ def _finish(run: store.RunDir, planned: dict[str, Any]) -> None:
 # Images that do not fit in memory
 
 
-def streaming(n: int = 1_000, side: int = 224) -> None:
-    """Two views of 224-pixel images: from our memory map, and by torchvision's ImageFolder in worker processes."""
+def streaming(n: int = 2_000, side: int = 224) -> None:
+    """Two views of 224-pixel images, an epoch: from our memory map, and by torchvision's ImageFolder with 2 workers.
+
+    Both read files that were just written, from the page cache.
+    """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "pictures"
         draw = np.random.default_rng(0)
@@ -251,19 +262,22 @@ def streaming(n: int = 1_000, side: int = 224) -> None:
         dataset = data.load(chosen.data, Path(folder))
         prepared = time.perf_counter() - begun
         augment = Augmentation(chosen.augment, side, dataset.mean, dataset.std)
-        index = torch.randperm(len(dataset.images), generator=torch.Generator().manual_seed(0))
-        stamps = [time.perf_counter()]
-        for batch, part in enumerate(torch.split(index[: len(index) // 64 * 64], 64)):
-            augment(dataset.images[part], torch.Generator().manual_seed(batch))
-            stamps.append(time.perf_counter())
+        n_train = len(dataset.images)
         rows: list[dict[str, Any]] = [
-            {"pipeline": "ssl-bench, memory map", "images_per_second": 64 / _median_gap(stamps)},
-            {"pipeline": "ssl-bench, making the memory map, once", "images_per_second": len(index) / prepared},
+            {"pipeline": "ssl-bench, memory map", "images_per_second": 0.0},
+            {"pipeline": "ssl-bench, making the memory map, once", "images_per_second": n_train / prepared},
         ]
+        order = torch.randperm(n_train, generator=torch.Generator().manual_seed(0))
+        begun = time.perf_counter()
+        for batch, part in enumerate(order.split(64)):
+            augment(dataset.images[part], torch.Generator().manual_seed(batch))
+        rows[0]["images_per_second"] = n_train / (time.perf_counter() - begun)
         first = speed._pil_transform(chosen.augment.views()[0], side)
         pictures = ImageFolder(root / "train", v2.Lambda(lambda image: (first(image), first(image))))
-        loading = [time.perf_counter() for _ in DataLoader(pictures, 64, True, num_workers=THREADS, drop_last=True)]
-        rows.append({"pipeline": "torchvision, ImageFolder", "images_per_second": 64 / _mean_gap(loading)})
+        begun = time.perf_counter()
+        n_loaded = sum(len(labels) for _, labels in DataLoader(pictures, 64, True, num_workers=THREADS))
+        seconds = time.perf_counter() - begun
+        rows.append({"pipeline": "torchvision, ImageFolder", "images_per_second": n_loaded / seconds})
         write("streaming", rows)
 
 
@@ -274,15 +288,21 @@ def growth() -> None:
     """Step time against batch size, image size and backbone, from the preset `quick`; growth.csv and growth.png."""
     import matplotlib.pyplot as plt
 
-    axes = {
-        "batch size": [("train__batch_size", str(v), v) for v in (32, 64, 128, 256, 512)],
-        "image size (pixels)": [("data__size", str(v), v) for v in (8, 16, 32, 64)],
-        "backbone (million parameters)": [("backbone__name", v, 0) for v in ("resnet10_small", "resnet18", "resnet34")],
+    axes: dict[str, list[tuple[dict[str, str], str, float]]] = {
+        "batch size": [({"train__batch_size": str(v)}, str(v), v) for v in (32, 64, 128, 256, 512)],
+        "image size (pixels)": [({"data__size": str(v)}, str(v), v) for v in (8, 16, 32, 64)],
+        "heads' hidden width": [
+            ({"method__projector_hidden": str(v), "method__predictor_hidden": str(v)}, str(v), v)
+            for v in (256, 1024, 4096)
+        ],
+        "backbone (million parameters)": [
+            ({"backbone__name": v}, v, 0) for v in ("resnet10_small", "resnet18", "resnet34")
+        ],
     }
     rows = []
     for axis, points in axes.items():
-        for key, value, x in points:
-            chosen = config("byol", "quick", **{key: value})
+        for settings, value, x in points:
+            chosen = config("byol", "quick", **settings)
             milliseconds, parameters = _step_milliseconds(chosen)
             rows.append(
                 {
@@ -294,7 +314,7 @@ def growth() -> None:
                 }
             )
     write("growth", rows)
-    figure, panels = plt.subplots(1, len(axes), figsize=(10, 3.2), sharey=True, constrained_layout=True)
+    figure, panels = plt.subplots(1, len(axes), figsize=(12, 3.2), sharey=True, constrained_layout=True)
     for panel, axis in zip(panels, axes, strict=True):
         own = [row for row in rows if row["axis"] == axis]
         panel.loglog([row["x"] for row in own], [row["step_ms"] for row in own], "o-", color="#0072B2")
@@ -322,6 +342,7 @@ def _step_milliseconds(chosen: RunConfig) -> tuple[float, int]:
 
 PARTS = {
     "peers": peers,
+    "augmentation": augmentation,
     "probes": linear_and_knn,
     "bookkeeping": bookkeeping,
     "streaming": streaming,
