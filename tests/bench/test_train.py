@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench import data, plan, store, train
 from bench.claim import Claim
@@ -340,6 +341,34 @@ def test_a_step_waits_for_nothing_from_the_device(
     assert asked == []
 
 
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "random"])
+def test_learning_from_two_views_reads_no_value_of_a_tensor(
+    start: Callable[..., train.Run], monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Each of these operations has to wait for a GPU; only the drawing of parameters, on the CPU, may use them."""
+    waiting = {"aten::_local_scalar_dense", "aten::equal", "aten::nonzero", "aten::masked_select", "aten::unique"}
+    asked: list[str] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            asked.extend({function.name().partition(".")[0]} & waiting)
+            return function(*args, **kwargs or {})
+
+    def to_list(tensor: Tensor) -> None:
+        asked.append("tolist")
+
+    job = start(method)
+    views = torch.randn(2, 64, 3, 8, 8).unbind()
+    labels = torch.arange(64) % 10
+    job.learn(*views, labels)
+    monkeypatch.setattr(Tensor, "tolist", to_list)
+    with Watch():
+        job.learn(*views, labels)
+        assert asked == []
+        assert torch.equal(labels, labels)
+    assert asked == ["aten::equal"]  # the watch sees
+
+
 # What must not go unnoticed
 
 
@@ -413,24 +442,6 @@ def test_the_result_is_strict_json_with_the_contracts_metrics(start: Callable[..
     names = "test_linear_top1 val_linear_top1 online_linear_top1 test_knn_top1 val_knn_top1 alignment uniformity"
     assert {*names.split(), "effective_rank", "feature_std", "loss"} <= result["metrics"].keys()
     assert result["timing"].keys() == {"train_seconds", "eval_seconds", "images_per_second"}
-
-
-def test_nothing_in_a_step_waits_for_the_device(
-    start: Callable[..., train.Run], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Reads of tensors' values happen when the losses are read, not at each step."""
-    job = start("byol")
-    calls: list[str] = []
-    for name in ("item", "cpu", "numpy"):
-        original = getattr(Tensor, name)
-
-        def counted(self: Tensor, *args: Any, name: str = name, original: Any = original) -> Any:
-            calls.append(name)
-            return original(self, *args)
-
-        monkeypatch.setattr(Tensor, name, counted)
-    job._train_step(torch.arange(256), 0, 0)
-    assert calls == []
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="tunes glibc's allocator")
