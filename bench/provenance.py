@@ -48,8 +48,9 @@ def git_state() -> tuple[str, bool]:
         return run.stdout.strip()
 
     try:
-        code = ("--", ".", ":!results")  # tables that runs leave behind are not what makes the numbers
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no", *code))
+        # what reports leave behind makes no number; experiment files and scripts in results/ do
+        reports = [f":(exclude,glob)results/**/*.{kind}" for kind in ("csv", "md", "png")]
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no", "--", ".", *reports))
     except (OSError, subprocess.SubprocessError):
         return "", False
 
