@@ -12,7 +12,9 @@ from bench.leaderboard import CHOICE, Tables, is_number, levels, on_board, setti
 from bench.palette import SPARE_COLOURS, colour, in_order
 
 YLABEL = "validation linear accuracy (%)"
-MAX_LINES = 1 + len(SPARE_COLOURS)  # more cannot be told apart
+PLANE_COLOURS = ("#222222", *SPARE_COLOURS)
+LINES = ("-", "--", ":", "-.")
+MAX_LINES = len(PLANE_COLOURS)  # more cannot be told apart
 
 
 def grid_figure(tables: Tables, rows: pd.DataFrame, method: str) -> Figure | None:
@@ -48,26 +50,61 @@ def grid_plane_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
     methods = in_order(set(swept["method"]) & set(history["method"]))  # those with diagnostics
     if not methods:
         return None
+    points = {method: on_board(tables.grid[tables.grid["method"] == method], rows) for method in methods}
+    configs = {
+        method: [tables.configs.get(digest, {}) for digest in points[method]["config_hash"]] for method in methods
+    }
+    looks = _looks(configs)
     figure = Figure(figsize=(2.9 * len(methods) + 0.6, 3.9), layout="constrained")
     panels = figure.subplots(1, len(methods), squeeze=False, sharex=True, sharey=True).ravel()
     for axes, method in zip(panels, methods, strict=True):
-        own = on_board(tables.grid[tables.grid["method"] == method], rows)
-        names = _names([tables.configs.get(digest, {}) for digest in own["config_hash"]])
-        for i, (digest, name) in enumerate(zip(own["config_hash"], names, strict=True)):
-            points = history[(history["method"] == method) & (history["config_hash"] == digest)]
-            if points.empty:
+        names = _names(configs[method])
+        for digest, name, (shade, line) in zip(points[method]["config_hash"], names, looks[method], strict=True):
+            own = history[(history["method"] == method) & (history["config_hash"] == digest)]
+            if own.empty:
                 continue
-            mean = points.groupby("epoch")[["uniformity", "alignment"]].mean()
-            end = "X" if points["collapsed"].any() else "o"
-            shade = colour(method) if i == 0 else SPARE_COLOURS[i - 1]
-            axes.plot(mean["uniformity"], mean["alignment"], color=shade, lw=1.4)
-            axes.plot(*mean.iloc[-1], end, color=shade, ms=8, mec="w", label=name or digest)
+            mean = own.groupby("epoch")[["uniformity", "alignment"]].mean()
+            axes.plot(
+                mean["uniformity"],
+                mean["alignment"],
+                color=shade,
+                ls=line,
+                lw=1.4,
+                marker="X" if own["collapsed"].any() else "o",
+                markevery=[-1],
+                ms=7,
+                mec=shade,
+                mfc=shade if line == LINES[0] else "w",
+                label=name or digest,
+            )
         axes.set_title(method)
         axes.set_xlabel("uniformity (lower: more uniform)")
         if axes.get_lines():
-            axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+            axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), handlelength=3)
     panels[0].set_ylabel("alignment (lower: views closer)")
     return figure
+
+
+def _looks(configs: dict[str, list[dict[str, Any]]]) -> dict[str, list[tuple[str, str]]]:
+    """Colour and line style of every configuration of every method.
+
+    The keys that all methods vary give the colour, the same in every panel; a method's other keys the line style.
+    """
+    keys = {method: varying(own) for method, own in configs.items()}
+    shared = set.intersection(*map(set, keys.values()))
+    looks: dict[str, list[tuple[str, str]]] = {}
+    colours: dict[str, int] = {}
+    styles: dict[str, int] = {}
+    for method, own in configs.items():
+        looks[method] = []
+        for config in own:
+            values = {key: config.get(key) for key in keys[method]}
+            common = repr([values[key] for key in keys[method] if key in shared] if shared else values)
+            rest = repr([values[key] for key in keys[method] if key not in shared] if shared else None)
+            shade = colours.setdefault(common, len(colours)) % len(PLANE_COLOURS)
+            line = styles.setdefault(f"{method} {rest}", sum(name.startswith(f"{method} ") for name in styles))
+            looks[method].append((PLANE_COLOURS[shade], LINES[line % len(LINES)]))
+    return looks
 
 
 def _names(configs: list[dict[str, Any]]) -> list[str]:

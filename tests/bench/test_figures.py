@@ -253,8 +253,27 @@ def test_the_plane_of_a_sweep_has_a_line_for_each_configuration_and_crosses_the_
     for label, line in ends.items():
         own = history[history["overrides"].str.contains(f"{label}.0")].dropna(subset=["uniformity"])
         last = own[own["epoch"] == own["epoch"].max()]
-        assert line.get_xdata() == pytest.approx([last["uniformity"].mean()])
-        assert line.get_ydata() == pytest.approx([last["alignment"].mean()])
+        assert line.get_markevery() == [-1]
+        assert line.get_xydata()[-1] == pytest.approx([last["uniformity"].mean(), last["alignment"].mean()])
+
+
+def test_what_all_methods_vary_has_one_colour_in_every_panel_of_the_plane(tmp_path: Path) -> None:
+    for predictor in ("mlp", "none"):
+        fake_run(tmp_path / "s", "byol", 0, overrides={"method.predictor": predictor})
+        for beta in (0.0, 1.0):
+            fake_run(tmp_path / "s", "raft", 0, overrides={"method.predictor": predictor, "method.beta": beta})
+    panels = {name: figure for name, _, figure in figures(collect(tmp_path, ["s"]))}["grid-alignment-uniformity"].axes
+    looks = {line.get_label(): (line.get_color(), line.get_linestyle()) for axes in panels for line in axes.get_lines()}
+    assert set(looks) == {
+        *(f"predictor={p}, beta={b}" for p in ("mlp", "none") for b in (0, 1)),
+        "predictor=mlp",
+        "predictor=none",
+    }
+    for predictor in ("mlp", "none"):
+        own = [look for label, look in looks.items() if f"predictor={predictor}" in str(label)]
+        assert len({shade for shade, _ in own}) == 1
+        assert len(set(own)) == 2  # beta by the line
+    assert len({shade for shade, _ in looks.values()}) == 2
 
 
 def test_a_grid_of_three_keys_is_three_panels(tmp_path: Path) -> None:
