@@ -1,4 +1,7 @@
-"""Barlow Twins: make the cross-correlation of two views the identity. arXiv 2103.03230"""
+"""Barlow Twins: make the cross-correlation of two views the identity. arXiv 2103.03230
+
+The projector has two layers, as the other methods' here; the paper's has three.
+"""
 
 import torch.nn.functional as F
 from pydantic import Field

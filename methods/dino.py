@@ -1,6 +1,7 @@
 """DINO: match the mean teacher's sharpened and centred distribution over prototypes. arXiv 2104.14294
 
-Two global views; no small crops, no warm-up of the teacher's temperature, and no epoch of frozen prototypes.
+Two global views; no small crops, no warm-up of the teacher's temperature, no epoch of frozen prototypes, and a
+projector of two layers, as the other methods' here, before the prototypes; the paper's has three.
 """
 
 import torch

@@ -1,6 +1,7 @@
 """VICReg: invariance to the view, variance of every dimension, no covariance between them. arXiv 2105.04906
 
-Averaged over dimensions and summed over the two views as in the authors' code.
+Averaged over dimensions; variance averaged and covariance summed over the two views, as in the authors' code. The
+projector has two layers, as the other methods' here; the paper's has three.
 """
 
 import torch

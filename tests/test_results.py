@@ -1,5 +1,7 @@
-"""The committed results: their experiment files plan what they say, and the digits table comes out again."""
+"""The committed results: experiment files plan what they say, pages show what was measured, digits come out again."""
 
+import math
+import re
 import sys
 from collections.abc import Callable
 from itertools import product
@@ -7,8 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from scipy import stats
 
 from bench import cli
+from slurm import experiment
 
 RESULTS = Path(__file__).parent.parent / "results"
 FILES = sorted(RESULTS.glob("*/*.toml"))
@@ -38,7 +42,40 @@ def test_an_experiment_file_plans_its_runs(
         for i in range(300):
             (folder / f"{i}.jpg").touch()
     bench("sweep", str(file), "--on", "dry")
-    assert capsys.readouterr().out.startswith(file.parent.name)
+    said = experiment.options(file, {})
+    n = len(said["method"].split(",")) * int(said["seeds"]) * math.prod(map(len, said["grid"].values()))
+    assert capsys.readouterr().out.startswith(f"{said['experiment']}: {n} runs\n")
+
+
+NAMES = {"untrained": "random", "BYOL'": "byol_prime", "MoCo v3": "moco_v3", "Barlow Twins": "barlow_twins"}
+
+
+def mean_and_half_width(values: pd.Series) -> str:
+    """As the pages show it: the mean and half of the 95 % t interval."""
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+    return f"{values.mean():.2f} ± {half:.2f}"
+
+
+@pytest.mark.parametrize(
+    ("heading", "name", "n_rows"),
+    [("## Seven methods on CIFAR-10, small", "cifar10-mini", 7), ("## Digits", "quick", 11)],
+)
+def test_the_page_shows_what_the_runs_say(heading: str, name: str, n_rows: int) -> None:
+    runs = pd.read_csv(RESULTS / name / "runs.csv")
+    assert set(runs["state"]) == {"done"}
+    section = (RESULTS / "README.md").read_text().split(heading)[1].split("\n## ")[0]
+    rows = re.findall(r"^\| ([^|]+?)(?: \*| \(reference\))? \| (\d+) \| ([^|]+) \| ([^|]+) \|", section, re.MULTILINE)
+    seen = set()
+    for label, n, linear, knn in rows:
+        method = NAMES.get(label, label.lower().replace("'", ""))
+        own = runs[runs["method"] == method]
+        if own.empty:
+            continue  # of another experiment
+        seen.add(method)
+        assert len(own) == int(n), label
+        assert mean_and_half_width(own["test_linear_top1"]) == linear, label
+        assert mean_and_half_width(own["test_knn_top1"]) == knn, label
+    assert seen == set(runs["method"]) and len(seen) == n_rows
 
 
 @pytest.mark.parametrize(
@@ -48,7 +85,7 @@ def test_an_experiment_file_plans_its_runs(
         ("simclr", 1, 3.0),  # after 330 steps roundings have grown to what another seed would give
     ],
 )
-def test_the_digits_table_comes_out_again(
+def test_a_part_of_the_digits_table_comes_out_again(
     method: str, seeds: int, within: float, bench: Callable[..., None], tmp_path: Path
 ) -> None:
     bench("sweep", str(RESULTS / "quick" / "experiment.toml"), "--method", method, "--seeds", str(seeds))
