@@ -308,6 +308,7 @@ def keep_freed_memory() -> None:
     """Let this process keep the memory that it frees, where glibc manages it: steps on a CPU are up to a tenth faster.
 
     Otherwise glibc gives large activations back to the kernel, which has to zero new pages for them in every step.
+    The price: the process holds its peak until it ends.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:
