@@ -286,8 +286,6 @@ def streaming(n: int = 2_000, side: int = 224) -> None:
 
 def growth() -> None:
     """Step time against batch size, image size and backbone, from the preset `quick`; growth.csv and growth.png."""
-    import matplotlib.pyplot as plt
-
     axes: dict[str, list[tuple[dict[str, str], str, float]]] = {
         "batch size": [({"train__batch_size": str(v)}, str(v), v) for v in (32, 64, 128, 256, 512)],
         "image size (pixels)": [({"data__size": str(v)}, str(v), v) for v in (8, 16, 32, 64)],
@@ -314,12 +312,22 @@ def growth() -> None:
                 }
             )
     write("growth", rows)
+    _draw_growth(rows)
+
+
+def _draw_growth(rows: list[dict[str, Any]]) -> None:
+    """growth.png: step time against what was varied, a panel an axis."""
+    import matplotlib.pyplot as plt
+
+    axes = list(dict.fromkeys(row["axis"] for row in rows))
     figure, panels = plt.subplots(1, len(axes), figsize=(12, 3.2), sharey=True, constrained_layout=True)
     for panel, axis in zip(panels, axes, strict=True):
         own = [row for row in rows if row["axis"] == axis]
         panel.loglog([row["x"] for row in own], [row["step_ms"] for row in own], "o-", color="#0072B2")
         panel.set_xlabel(axis)
-        panel.set_xticks([row["x"] for row in own], [f"{row['x']:.3g}" for row in own])
+        panel.set_xticks(
+            [row["x"] for row in own], [f"{row['x']:{'g' if row['x'] % 1 == 0 else '.2g'}}" for row in own]
+        )
         panel.minorticks_off()
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("BYOL step (ms)")
