@@ -94,16 +94,16 @@ def _looks(configs: dict[str, list[dict[str, Any]]]) -> dict[str, list[tuple[str
     shared = set.intersection(*map(set, keys.values()))
     looks: dict[str, list[tuple[str, str]]] = {}
     colours: dict[str, int] = {}
-    styles: dict[str, int] = {}
     for method, own in configs.items():
         looks[method] = []
+        styles: dict[str, int] = {}
         for config in own:
             values = {key: config.get(key) for key in keys[method]}
             common = repr([values[key] for key in keys[method] if key in shared] if shared else values)
             rest = repr([values[key] for key in keys[method] if key not in shared] if shared else None)
             shade = colours.setdefault(common, len(colours)) % len(PLANE_COLOURS)
-            line = styles.setdefault(f"{method} {rest}", sum(name.startswith(f"{method} ") for name in styles))
-            looks[method].append((PLANE_COLOURS[shade], LINES[line % len(LINES)]))
+            line = styles.setdefault(rest, len(styles)) % len(LINES)
+            looks[method].append((PLANE_COLOURS[shade], LINES[line]))
     return looks
 
 

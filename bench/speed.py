@@ -36,9 +36,9 @@ def measure(config: RunConfig, device_name: str) -> dict[str, Any]:
     """Rates in images/s (an image gives two views), milliseconds of a step's parts, shares, MB and hours.
 
     The PIL pipeline is a DataLoader with as many workers as our pipeline has threads, alone and around the same step.
-    The roofline is the time that
-    the step's own convolutions and matrix products take alone, one after the other in the same precision, forwards
-    and backwards. Raises UserError for a method that has no training step, or where the settings leave none.
+    The roofline is the time that the step's own convolutions and matrix products take alone, one after the other in the
+    same precision, forwards and backwards. Raises UserError for a method that has no training step, or where the
+    settings leave none.
     """
     device, workers = torch.device(device_name), config.train.threads
     train.set_determinism(config.train.threads)
@@ -59,7 +59,8 @@ def measure(config: RunConfig, device_name: str) -> dict[str, Any]:
     def step() -> None:
         job._train_step(index, 0, 0)
 
-    evaluation_seconds = _seconds(lambda: _embed(job, images), device, repeats=3)  # before steps have no end
+    # first, as steps on one batch over and over can make weights infinite
+    evaluation_seconds = _seconds(lambda: _embed(job, images), device, repeats=3)
     step_seconds = _seconds(step, device)
     parts = _parts(job, index)
     roofline = _roofline_seconds(job, parts.pop("views"))
