@@ -90,8 +90,8 @@ def test_a_part_of_the_digits_table_comes_out_again(
 ) -> None:
     bench("sweep", str(RESULTS / "quick" / "experiment.toml"), "--method", method, "--seeds", str(seeds))
     again, committed = (
-        pd.read_csv(results / "quick" / "runs.csv").query("method == @method").set_index("seed")
-        for results in (tmp_path / "results", RESULTS)
+        runs[runs["method"] == method].set_index("seed")
+        for runs in (pd.read_csv(results / "quick" / "runs.csv") for results in (tmp_path / "results", RESULTS))
     )
     assert sorted(again.index) == list(range(seeds))
     committed = committed.loc[again.index]
