@@ -96,11 +96,11 @@ def _looks(configs: dict[str, list[dict[str, Any]]]) -> dict[str, list[tuple[str
     colours: dict[str, int] = {}
     for method, own in configs.items():
         looks[method] = []
+        coloured = shared or set(keys[method])
         styles: dict[str, int] = {}
         for config in own:
-            values = {key: config.get(key) for key in keys[method]}
-            common = repr([values[key] for key in keys[method] if key in shared] if shared else values)
-            rest = repr([values[key] for key in keys[method] if key not in shared] if shared else None)
+            common = repr([(key, config.get(key)) for key in keys[method] if key in coloured])
+            rest = repr([(key, config.get(key)) for key in keys[method] if key not in coloured])
             shade = colours.setdefault(common, len(colours)) % len(PLANE_COLOURS)
             line = styles.setdefault(rest, len(styles)) % len(LINES)
             looks[method].append((PLANE_COLOURS[shade], LINES[line]))

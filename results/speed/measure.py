@@ -14,7 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,7 +25,7 @@ import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
@@ -93,26 +93,11 @@ def augmentation() -> None:
     write("augmentation", rows)
 
 
-class _Pictures(Dataset[Any]):
-    """Random pictures as PIL images, as CIFAR-10's loader gives them."""
-
-    def __init__(self, transform: Callable[[Any], Any], n: int) -> None:
-        pixels = np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
-        self.pictures, self.transform = [Image.fromarray(p) for p in pixels], transform
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.transform(self.pictures[index]), 0
-
-
 def _lightly(bfloat16: bool, batch: int = 256, steps: int = 4) -> float:
     """Images/s of the loop in lightly's BYOL example."""
     from lightly.loss import NegativeCosineSimilarity
     from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead
     from lightly.models.utils import deactivate_requires_grad, update_momentum
-    from lightly.transforms.byol_transform import BYOLTransform, BYOLView1Transform, BYOLView2Transform
 
     torch.set_num_threads(THREADS)
     same = config("byol", "cifar10")
@@ -123,14 +108,8 @@ def _lightly(bfloat16: bool, batch: int = 256, steps: int = 4) -> float:
     deactivate_requires_grad(slow_projector)
     optimizer = torch.optim.SGD([*network.parameters(), *projector.parameters(), *predictor.parameters()], lr=0.06)
     criterion = NegativeCosineSimilarity()
-    transform = BYOLTransform(
-        BYOLView1Transform(input_size=32, gaussian_blur=0.0), BYOLView2Transform(input_size=32, gaussian_blur=0.0)
-    )
-
-    def batches(n: int) -> Iterator[tuple[Tensor, Tensor]]:
-        pictures = _Pictures(transform, n * batch)
-        for views, _ in DataLoader(pictures, batch, shuffle=True, drop_last=True, num_workers=THREADS):
-            yield views[0], views[1]
+    images = torch.randint(0, 256, (2048, 3, 32, 32), dtype=torch.uint8)
+    pictures = speed._Pictures(images, (steps + 1) * batch, speed._lightly_transforms(32))
 
     def step(x0: Tensor, x1: Tensor) -> None:
         update_momentum(network, slow_network, m=0.99)
@@ -144,7 +123,7 @@ def _lightly(bfloat16: bool, batch: int = 256, steps: int = 4) -> float:
         optimizer.zero_grad()
 
     stamps = []
-    for x0, x1 in batches(steps + 1):
+    for x0, x1 in DataLoader(pictures, batch, shuffle=True, drop_last=True, num_workers=THREADS):
         step(x0, x1)
         stamps.append(time.perf_counter())
     return batch / _median_gap(stamps)
@@ -263,22 +242,22 @@ def streaming(n: int = 2_000, side: int = 224) -> None:
         prepared = time.perf_counter() - begun
         augment = Augmentation(chosen.augment, side, dataset.mean, dataset.std)
         n_train = len(dataset.images)
-        rows: list[dict[str, Any]] = [
-            {"pipeline": "ssl-bench, memory map", "images_per_second": 0.0},
-            {"pipeline": "ssl-bench, making the memory map, once", "images_per_second": n_train / prepared},
-        ]
         order = torch.randperm(n_train, generator=torch.Generator().manual_seed(0))
         begun = time.perf_counter()
         for batch, part in enumerate(order.split(64)):
             augment(dataset.images[part], torch.Generator().manual_seed(batch))
-        rows[0]["images_per_second"] = n_train / (time.perf_counter() - begun)
+        mapped = time.perf_counter() - begun
         first = speed._pil_transform(chosen.augment.views()[0], side)
         pictures = ImageFolder(root / "train", v2.Lambda(lambda image: (first(image), first(image))))
         begun = time.perf_counter()
         n_loaded = sum(len(labels) for _, labels in DataLoader(pictures, 64, True, num_workers=THREADS))
-        seconds = time.perf_counter() - begun
-        rows.append({"pipeline": "torchvision, ImageFolder", "images_per_second": n_loaded / seconds})
-        write("streaming", rows)
+        loaded = time.perf_counter() - begun
+        rates = {
+            "ssl-bench, memory map": n_train / mapped,
+            "ssl-bench, making the memory map, once": n_train / prepared,
+            "torchvision, ImageFolder": n_loaded / loaded,
+        }
+        write("streaming", [{"pipeline": name, "images_per_second": rate} for name, rate in rates.items()])
 
 
 # How a step grows
@@ -325,9 +304,8 @@ def _draw_growth(rows: list[dict[str, Any]]) -> None:
         own = [row for row in rows if row["axis"] == axis]
         panel.loglog([row["x"] for row in own], [row["step_ms"] for row in own], "o-", color="#0072B2")
         panel.set_xlabel(axis)
-        panel.set_xticks(
-            [row["x"] for row in own], [f"{row['x']:{'g' if row['x'] % 1 == 0 else '.2g'}}" for row in own]
-        )
+        ticks = [row["x"] for row in own]
+        panel.set_xticks(ticks, [f"{x:g}" if x % 1 == 0 else f"{x:.2g}" for x in ticks])
         panel.minorticks_off()
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("BYOL step (ms)")
