@@ -16,9 +16,9 @@ from timm.models import build_model_with_cfg, get_pretrained_cfg, register_model
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
-from bench.config import BackboneConfig
+from bench.config.schema import BackboneConfig
 from bench.errors import UserError
-from bench.store import write_atomic
+from bench.runs.store import write_atomic
 
 __all__ = ["create", "frozen", "load", "names", "save"]
 

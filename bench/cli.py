@@ -57,8 +57,9 @@ def run(
 
     Runs that are done are skipped, interrupted ones are resumed: the same command again finishes the work.
     """
-    from bench import livelog, plan
-    from bench.config import parse_overrides
+    from bench.config.schema import parse_overrides
+    from bench.planning import plan
+    from bench.training import livelog
 
     loggers = livelog.parse(log or "")
     planned = plan.plan(
@@ -110,8 +111,8 @@ def sweep(
     flags = {key: value for key, value in locals().items() if key not in ("file", "results", "data_dir", "set_")}
     from rich.console import Console
 
-    from bench import livelog
-    from slurm import experiment as experiments
+    from bench.planning import sweep_file as experiments
+    from bench.training import livelog
     from slurm import sweep as sweeps
 
     options = experiments.options(file, {**flags, "set": set_})
@@ -120,7 +121,7 @@ def sweep(
     if options["on"] == "local":
         _execute(planned, results, data_dir, options["device"], options.get("jobs"), loggers, retry_failed)
         return
-    from slurm import launch
+    from slurm import submit as launch
 
     console = Console(highlight=False, markup=False)
     request = sweeps.request(options, planned, results, data_dir, _command(), loggers, retry_failed)
@@ -136,7 +137,7 @@ def status(
     """Show which runs are done, running, queued, failed (and why) or lost. Exit code 1 if some failed or are lost."""
     from rich.console import Console
 
-    from bench import status as states
+    from bench.runs import status as states
     from slurm import submission
 
     experiments = [results / name for name in _known(results, [experiment] if experiment else [])]
@@ -178,7 +179,7 @@ def list_(
     """List what can be named on the command line."""
     from rich.console import Console
 
-    from bench import catalog
+    from bench.planning import catalog
 
     rows = catalog.rows(what, method)
     width = max(len(name) for name, _ in rows)
@@ -196,11 +197,11 @@ def speed(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure a training step and its parts, beside what the hardware allows and what a PIL pipeline gives."""
-    from bench import plan
-    from bench import speed as speeds
-    from bench.config import RunConfig, parse_overrides
-    from bench.store import dump_json
-    from slurm import local
+    from bench.config.schema import RunConfig, parse_overrides
+    from bench.planning import plan
+    from bench.runs.store import dump_json
+    from bench.training import speed as speeds
+    from bench.training import workers as local
 
     overrides = parse_overrides(set_ or [])
     names = plan.parse_methods(method)
@@ -223,9 +224,10 @@ def _execute(
     """Carry out planned runs on this machine, report, and leave with the exit code that the contract names."""
     from rich.console import Console
 
-    from bench import plan, provenance
-    from bench.settings import WorkerSettings
-    from slurm import local
+    from bench.planning import plan
+    from bench.runs import provenance
+    from bench.training import workers as local
+    from bench.training.orders import WorkerSettings
 
     console = Console(highlight=False, markup=False)
     names = local.devices(device)
@@ -275,7 +277,7 @@ def _report(
 ) -> None:
     from rich.console import Console
 
-    from bench import report as reports
+    from bench.report import write as reports
 
     console = Console(highlight=False, markup=False)
     written = reports.write(results, experiments, formats, columns=columns, metric=metric, console=console)
@@ -284,7 +286,7 @@ def _report(
 
 def _known(results: Path, names: list[str]) -> list[str]:
     """`names`, or all experiments; raises UserError on one that does not exist."""
-    from bench import store
+    from bench.runs import store
 
     known = store.experiments(results)
     if not known:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from slurm import queue, submission
+from slurm import commands as queue
+from slurm import submission
 
 
 def cancel(experiment: Path, console: Console) -> None:

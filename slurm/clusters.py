@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from bench.errors import UserError, unknown
-from slurm.toml import line_of, read_toml
+from bench.planning.toml import line_of, read_toml
 
 MARGIN_SECONDS = 90
 OURS = Path(__file__).with_name("clusters.toml")

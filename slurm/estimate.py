@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import store
-from bench.progress import duration
+from bench.runs import store
+from bench.runs.progress import duration
 
 SAMPLES = 3  # earlier runs read of each configuration
 

@@ -18,11 +18,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from bench import claim, store
-from bench.provenance import code_changes
-from bench.settings import WorkerSettings
-from slurm import queue
-from slurm.local import LocalWorkers
+from bench.runs import claim, store
+from bench.runs.provenance import code_changes
+from bench.training.orders import WorkerSettings
+from bench.training.workers import LocalWorkers
+from slurm import commands as queue
 from slurm.submission import CANCELLED, Submission, read
 
 MAX_IDLE = 3  # further attempts after one without progress

@@ -18,10 +18,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from bench import store
-from bench.status import Job
-from slurm import queue
-from slurm.queue import SlurmError, TaskId, TaskState
+from bench.runs import store
+from bench.runs.status import Job
+from slurm import commands as queue
+from slurm.commands import SlurmError, TaskId, TaskState
 
 SCHEMA = 1
 CANCELLED = "cancelled"  # what a task notes that stops because of `bench cancel`
@@ -68,7 +68,7 @@ class Submission:
     user: str = ""
     host: str = ""
     log: Sequence[str] = ()
-    """Loggers (bench.livelog)."""
+    """Loggers (bench.training.livelog)."""
     pid: int = 0
     """The process that submits, on `host`."""
     schema: int = SCHEMA

@@ -9,11 +9,11 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import status, store
 from bench.errors import unknown
+from bench.runs import status, store
+from bench.training.workers import DEVICES
 from slurm import clusters, submission
 from slurm.clusters import Profile
-from slurm.local import DEVICES
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Sweep:
     concurrent: int = 1
     """Runs side by side in one job."""
     log: Sequence[str] = ()
-    """Loggers (bench.livelog)."""
+    """Loggers (bench.training.livelog)."""
     retry_failed: bool = False
 
     @property

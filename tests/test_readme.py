@@ -17,7 +17,7 @@ def test_the_example_needs_no_more_than_its_registry_line() -> None:
     naming = [
         path
         for folder in ("bench", "methods", "slurm")
-        for path in (ROOT / folder).glob("*.py")
+        for path in (ROOT / folder).rglob("*.py")
         if "BarlowTwins" in path.read_text() and path.name != "barlow_twins.py"
     ]
     assert [path.name for path in naming] == ["__init__.py"]

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from bench import cli
-from slurm import experiment
+from bench.planning import sweep_file as experiment
 
 RESULTS = Path(__file__).parent.parent / "results"
 FILES = sorted(RESULTS.glob("*/*.toml"))

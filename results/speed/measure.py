@@ -29,11 +29,17 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from bench import backbone, data, plan, probes, provenance, speed, store, train
-from bench.augment import Augmentation
-from bench.claim import Claim
-from bench.config import RunConfig
-from bench.leaderboard import collect
+from bench import backbone
+from bench.config.schema import RunConfig
+from bench.data import datasets as data
+from bench.data.augment import Augmentation
+from bench.evaluation import logistic as probes
+from bench.planning import plan
+from bench.runs import provenance, store
+from bench.runs.claim import Claim
+from bench.tables.leaderboard import collect
+from bench.training import speed
+from bench.training import trainer as train
 
 HERE = Path(__file__).parent
 THREADS = 2

@@ -15,10 +15,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from bench import data, plan, train
-from bench.claim import Claim
-from bench.config import RunConfig
-from bench.palette import colour
+from bench.config.schema import RunConfig
+from bench.data import datasets as data
+from bench.planning import plan
+from bench.report.palette import colour
+from bench.runs.claim import Claim
+from bench.training import trainer as train
 
 HERE = Path(__file__).parent
 BETA = 1.0

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import store
+from bench.runs import store
 
 METHODS = ("raft", "byol", "byol_prime", "simsiam", "simclr", "random", "supervised")
 LEVELS = {  # made up: (linear, kNN) accuracy in percent

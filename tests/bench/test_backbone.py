@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bench import backbone
-from bench.config import BackboneConfig
+from bench.config.schema import BackboneConfig
 from bench.errors import UserError
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bench import cli, store
+from bench import cli
+from bench.runs import store
 
 TINY = "--set data.size=8 --set train.epochs=2 --set train.batch_size=256 --set eval.every_epochs=2"
 BENCH = [sys.executable, "-c", "from bench.cli import main; main()"]

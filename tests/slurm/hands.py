@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench.claim import is_alive, newest_claim
-from bench.store import RunDir
+from bench.runs.claim import is_alive, newest_claim
+from bench.runs.store import RunDir
 
 HERE = Path(__file__).parent
 METHODS = "raft,byol,simsiam,simclr"

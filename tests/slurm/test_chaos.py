@@ -47,7 +47,7 @@ class Chaos:
         shell("scancel", "--signal=USR2", job["task"], check=False)
 
     def kill_worker(self, job: dict[str, str]) -> None:
-        self._kill(job, "bench.worker")
+        self._kill(job, "bench.training.worker")
 
     def kill_task(self, job: dict[str, str]) -> None:
         self._kill(job, "submitit.core._submit")

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from bench import claim, provenance, store
-from slurm import job, queue, submission
+from bench.runs import claim, provenance, store
+from slurm import commands as queue
+from slurm import job, submission
 from slurm.job import Execution, GiveUp, Ledger, Progress, Stop
 
 RUNS = ["a", "b"]

@@ -97,9 +97,9 @@ def test_every_accident_once(cluster: Cluster, images: Path, tmp_path: Path) -> 
     assert (Path("results/hurt/runs") / run / "checkpoint.pt").exists()
 
     job, run = cluster.busy("hurt")
-    (worker,) = cluster.processes(job["id"], "bench.worker")
+    (worker,) = cluster.processes(job["id"], "bench.training.worker")
     os.kill(worker, signal.SIGKILL)
-    wait_for("a new worker", lambda: cluster.processes(job["id"], "bench.worker") not in ([], [worker]))
+    wait_for("a new worker", lambda: cluster.processes(job["id"], "bench.training.worker") not in ([], [worker]))
     assert cluster.state(job["id"]) == "RUNNING"
 
     job, run = cluster.busy("hurt")

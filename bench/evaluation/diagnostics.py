@@ -1,0 +1,100 @@
+"""Diagnostics: alignment, uniformity, effective rank, feature std; and what counts as collapsed."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench.backbone import frozen
+from bench.data.augment import Augmentation
+from bench.data.datasets import Dataset
+from bench.evaluation.protocol import features
+from bench.seeds import stream
+from methods import Method
+
+MAX_IMAGES = 5_000  # all of CIFAR-10's validation split
+BATCH = 256  # images of a forward pass
+ROWS = 1_000  # of the matrix of pairwise similarities, at once
+
+
+def alignment(z1: Tensor, z2: Tensor) -> Tensor:
+    """Mean |z1 - z2|^2 of unit rows [N, D], two views of the same images. arXiv 2005.10242, alpha = 2."""
+    return (z1 - z2).double().square().sum(dim=1).mean()
+
+
+def uniformity(z: Tensor) -> Tensor:
+    """log mean exp(-2 |z_i - z_j|^2) over the pairs i < j of unit rows [N, D]. arXiv 2005.10242, t = 2."""
+    n = len(z)
+    total = torch.zeros((), dtype=torch.float64, device=z.device)
+    for start in range(0, n, ROWS):
+        cos = z[start : start + ROWS] @ z.T  # [R, N]
+        potential = torch.exp(4 * cos - 4)  # |z_i - z_j|^2 = 2 - 2 cos
+        potential.diagonal(offset=start).zero_()  # not a pair
+        total += potential.sum(dtype=torch.float64)
+    return (total / (n * (n - 1))).log()
+
+
+def effective_rank(features: Tensor) -> Tensor:
+    """RankMe: exp of the entropy of the singular values of features [N, D], 1 to min(N, D). arXiv 2210.02885
+
+    p_k = sigma_k / sum sigma + 1e-7, as in the paper; features of nothing but zeros have rank 1. The singular
+    values are square roots of the eigenvalues of the smaller Gram matrix, in float64: exact to 1e-8 of the
+    largest, which is below what p_k tells apart. Raises ValueError if a feature is NaN or infinite.
+    """
+    if not features.isfinite().all():
+        raise ValueError("effective rank: some features are NaN or infinite")
+    x = features.double()
+    gram = x.T @ x if len(x) > x.shape[1] else x @ x.T
+    sigma = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
+    p = sigma / sigma.sum().clamp(min=1e-30) + 1e-7
+    return torch.exp(-(p * p.log()).sum())
+
+
+def feature_std(features: Tensor) -> Tensor:
+    """Mean over dimensions of the sample std of features [N, D], rows normalised: 1 / sqrt(D) if isotropic."""
+    return F.normalize(features, dim=1).std(dim=0).mean()
+
+
+def diagnose(
+    method: Method, dataset: Dataset, augment: Augmentation, seed: int, device: torch.device
+) -> dict[str, float]:
+    """alignment, uniformity of normalised z = g(f(x)); effective_rank, feature_std of f(x); on validation.
+
+    Of more than 5,000 validation images, 5,000 evenly spaced ones. f(x) is of the centre view, z of two augmented
+    views (uniformity: their mean), with the same draws at every call, so that a run's curves are comparable.
+    In eval mode, without gradient or autocast: no parameter, buffer or training flag is changed. Raises
+    RuntimeError on features that are not finite.
+    """
+    index = dataset.validation
+    if len(index) > MAX_IMAGES:
+        index = index[torch.linspace(0, len(index) - 1, MAX_IMAGES).long()]
+    centre = features(method.backbone, dataset.images, index, dataset.mean, dataset.std, device)  # [n, D]
+    draws = stream(seed, "probe", 0)
+    pairs = []
+    with frozen(method), torch.autocast(device.type, enabled=False):
+        for part in torch.split(index, BATCH):
+            images = dataset.images[part.to(dataset.images.device)].to(device)
+            pairs.append([F.normalize(method.embed(view).float(), dim=1) for view in augment(images, draws)])
+    z1, z2 = (torch.cat(views) for views in zip(*pairs, strict=True))  # [n, D]
+    measured = {
+        "alignment": alignment(z1, z2),
+        "uniformity": (uniformity(z1) + uniformity(z2)) / 2,
+        "effective_rank": effective_rank(centre),
+        "feature_std": feature_std(centre),
+    }
+    values = {name: value.item() for name, value in measured.items()}
+    if not all(map(math.isfinite, values.values())):
+        raise RuntimeError("non-finite features: " + ", ".join(f"{name} {value}" for name, value in values.items()))
+    return values
+
+
+def is_collapsed(effective_rank: float, knn_top1: float, n_classes: int) -> bool:
+    """Whether all images have about the same features.
+
+    Either the effective rank is below 1.5: one direction has about 95 % of the sum of the singular values
+    (untrained ResNets have ranks of 6 and more on digits). Or the kNN accuracy (percent) is at chance,
+    100 / n_classes, plus half of that, at most 5 points, for luck: 15 % for 10 classes, 1.5 % for 100.
+    """
+    chance = 100 / n_classes
+    return effective_rank < 1.5 or knn_top1 <= chance + min(chance / 2, 5)

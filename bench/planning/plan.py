@@ -1,0 +1,158 @@
+"""What to run: methods x seeds x grid points -> planned runs, each the content of a config.json."""
+
+import itertools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bench import backbone
+from bench.config import presets
+from bench.config.schema import RunConfig, resolve
+from bench.data import datasets as data
+from bench.errors import UserError, unknown
+from bench.runs import store
+from methods import METHODS
+
+MAX_SEED = 2**31 - 1
+MAX_SEEDS = 10_000  # at once: more is a seed that was meant, not a number of seeds
+WRITERS = 16  # run directories made at a time: a disk syncs many files in the time that one takes
+
+
+def parse_methods(text: str) -> list[str]:
+    """ "raft,byol" -> ["raft", "byol"]. Raises UserError on an unknown or repeated name."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise UserError(f"--method {text!r}: name one or more of {', '.join(sorted(METHODS))}")
+    for name in names:
+        if name not in METHODS:
+            raise unknown("method", name, METHODS)
+    return list(dict.fromkeys(names))
+
+
+def parse_seeds(text: str) -> list[int]:
+    """ "5" -> seeds 0..4; "3,7" -> those two; "3," -> seed 3 alone. Raises UserError otherwise."""
+    problem = UserError(
+        f"--seeds {text!r}: give a number of seeds (5 is seeds 0 to 4) or a list (3,7 is those two; 3, is seed 3 alone)"
+    )
+    if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*,?\s*", text):
+        raise problem
+    numbers = [int(part) for part in text.split(",") if part.strip()]
+    if max(numbers) > MAX_SEED:
+        raise UserError(f"--seeds {text!r}: a seed is at most {MAX_SEED}")
+    if "," in text:
+        return list(dict.fromkeys(numbers))
+    if numbers[0] == 0:
+        raise problem
+    if numbers[0] > MAX_SEEDS:
+        raise UserError(
+            f"--seeds {text!r}: that is {numbers[0]} seeds; for seed {numbers[0]} alone write {numbers[0]},"
+        )
+    return list(range(numbers[0]))
+
+
+def plan(
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    preset: str,
+    overrides: Mapping[str, str],
+    grid: Mapping[str, Sequence[str]],
+    experiment: str,
+) -> list[dict[str, Any]]:
+    """Contents of the config.json of every run, validated; seeds vary slowest, so a stopped sweep has whole seeds.
+
+    `grid` maps a dotted key to its values; every combination is a grid point. Raises UserError.
+    """
+    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    fingerprint = cache(data.fingerprint)  # a folder is read once, not once a method
+    configs: list[tuple[RunConfig, dict[str, str]]] = []
+    for method in methods:
+        for point in points:
+            chosen = {**overrides, **point}
+            configs.append((_with_fingerprint(presets.settings(preset, method), chosen, fingerprint), chosen))
+    return [
+        {
+            "schema": store.SCHEMA,
+            "run_id": config.run_id(seed),
+            "experiment": experiment,
+            "method": config.method_name,
+            "preset": preset,
+            "seed": seed,
+            "config_hash": config.config_hash,
+            "overrides": chosen,
+            "config": config.model_dump(mode="json"),
+        }
+        for seed in seeds
+        for config, chosen in configs
+    ]
+
+
+def _with_fingerprint(
+    settings: dict[str, Any], overrides: dict[str, str], fingerprint: Callable[[str], str]
+) -> RunConfig:
+    config = resolve(settings, overrides)
+    name = config.data.name
+    if not name.startswith("folder:"):
+        if name not in data.DATASETS:
+            raise unknown("dataset", name, data.DATASETS)
+        return config
+    if not name.isprintable():
+        raise UserError(
+            f"data.name={name!r}: the folder's name has characters that are no text; rename it or link to it"
+        )
+    absolute = f"folder:{Path(name.removeprefix('folder:')).expanduser().resolve()}"
+    section = {**config.data.model_dump(), "name": absolute, "fingerprint": fingerprint(absolute)}
+    return RunConfig(**{**config.model_dump(), "data": section})
+
+
+def prepare(planned: Sequence[Mapping[str, Any]], data_dir: Path) -> list[str]:
+    """Read (fetch, resize and cache) every dataset once, before any run needs it; returns warnings.
+
+    Raises UserError if data are missing, a batch is larger than its set, or a backbone cannot be built.
+    """
+    warnings = []
+    built = set()
+    loaded: dict[str, data.Dataset] = {}
+    for config in {run["config_hash"]: RunConfig(**run["config"]) for run in planned}.values():
+        key = config.data.model_dump_json()
+        if key not in loaded:
+            dataset = loaded[key] = data.load(config.data, data_dir)
+            for part, skipped in (("training", dataset.skipped), ("test", dataset.prepare_test())):
+                if skipped:
+                    names = ", ".join(skipped[:3]) + (", ..." if len(skipped) > 3 else "")
+                    warnings.append(f"{dataset.name}: left out {len(skipped)} unreadable {part} images: {names}")
+        if (architecture := (config.backbone, config.data.size)) not in built:
+            backbone.create(*architecture)
+            built.add(architecture)
+        size = len(loaded[key].images)
+        if config.train.batch_size > size:
+            raise UserError(
+                f"train.batch_size={config.train.batch_size}: {loaded[key].name} has {size} pre-training images; "
+                f"use a batch of 2 to {size}"
+            )
+    return warnings
+
+
+def write(planned: Sequence[Mapping[str, Any]], results: Path) -> list[store.RunDir]:
+    """Make the run directory of every planned run that has none. Raises UserError if it cannot write."""
+
+    def write_one(run: Mapping[str, Any]) -> store.RunDir:
+        return store.plan_run(store.experiment_dir(results, run["experiment"]), run)
+
+    with ThreadPoolExecutor(max_workers=WRITERS) as pool:
+        return list(pool.map(write_one, planned))
+
+
+def retry(runs: Sequence[store.RunDir]) -> None:
+    """Forget that runs failed, or left results that cannot be read: workers execute them once more.
+
+    Done before workers start: if they did it, each in turn would execute the run again.
+    """
+    for run in runs:
+        record = store.read_run(run)
+        if record.state == "failed":
+            run.error.unlink()
+        elif record.state == "damaged" and record.config:  # its result cannot be read: as good as none
+            run.result.replace(run.result.with_name("result.damaged.json"))

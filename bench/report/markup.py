@@ -1,0 +1,119 @@
+"""Leaderboards as Markdown that GitHub renders and as LaTeX that compiles as it is."""
+
+import re
+from collections.abc import Iterable
+
+from bench.report.columns import Section, sections
+from bench.tables.leaderboard import Tables
+
+LEFT = ("method", "flags", "configuration")
+
+_TEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "`": r"\textasciigrave{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    "-": "-{}",  # no ligature of two
+    "±": r"$\pm$",
+    "−": "$-$",
+    "×": r"$\times$",
+    "–": "--",
+    **{character: rf"\{character}" for character in "{}$&#_%"},
+}
+
+# One file, two uses: pdflatex compiles it; \input in a paper (which loads booktabs) skips the document around it.
+_TEX_HEAD = r"""% Compile as it is, or \input it into a document with \usepackage{booktabs}.
+\makeatletter
+\ifx\@nodocument\relax\def\endofleaderboard{}\else
+\documentclass{article}
+\usepackage[margin=15mm]{geometry}
+\usepackage{booktabs}
+\def\endofleaderboard{\end{document}}
+\begin{document}
+\fi
+\makeatother
+"""
+
+
+def markdown(tables: Tables, experiments: list[str], columns: list[str]) -> str:
+    """GitHub's tables, the best number in bold; footnotes as lists."""
+    parts = [f"# Leaderboard: {_md(', '.join(experiments))}\n"]
+    for section in sections(tables, columns, every_point=True):
+        lines = [f"## {_md(section.title)}\n", _md_row(section.header)]
+        lines.append("|" + "|".join("---" if name in LEFT else "---:" for name in section.header) + "|")
+        for r, row in enumerate(section.rows):
+            lines.append(_md_row(row, {c for i, c in section.bold if i == r}))
+        parts.append("\n".join([*lines, "", *(f"- {_md(note)}" for note in section.notes), ""]))
+    if len(tables.problems):
+        listed = (f"- {_md(f'{p.experiment}/{p.path}: {p.reason}')}" for p in tables.problems.itertuples())
+        parts.append("\n".join(["## Files that could not be used as found\n", *listed, ""]))
+    return "\n".join(parts)
+
+
+def _md_row(cells: Iterable[str], bold: Iterable[int] = ()) -> str:
+    texts = [f"**{_md(cell)}**" if i in bold else _md(cell) for i, cell in enumerate(cells)]
+    return f"| {' | '.join(texts)} |"
+
+
+def _md(text: str) -> str:
+    """Text that Markdown shows as it is: no markup, no HTML, no column break, on one line."""
+    text = " ".join(text.split())
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_{}\[\]|~#$])", r"\\\1", text)
+
+
+def latex(tables: Tables, columns: list[str]) -> str:
+    """One booktabs table a section, the best number in bold."""
+    parts = [_tex_table(section) for section in sections(tables, columns)]
+    return _TEX_HEAD + "\n".join(parts) + "\\endofleaderboard\n"
+
+
+def _tex_table(section: Section) -> str:
+    lines = [r"\toprule", " & ".join(map(_tex, section.header)) + r" \\", r"\midrule"]
+    for r, row in enumerate(section.rows):
+        if r and section.references and r == min(section.references):
+            lines.append(r"\midrule")
+        cells = (_tex_cell(cell, (r, c) in section.bold) for c, cell in enumerate(row))
+        lines.append("{}" + " & ".join(cells) + r" \\")  # {}: no row begins with what \\ takes as its argument
+    alignment = "".join("l" if name in LEFT else "r" for name in section.header)
+    return "\n".join(
+        [
+            r"\begin{table}[htbp]",
+            r"\centering",
+            rf"\caption{{{_tex(section.title)}}}",
+            rf"\label{{tab:{re.sub(r'[^A-Za-z0-9]+', '-', section.title).strip('-').lower()}}}",
+            r"\smallskip",
+            r"\footnotesize\setlength{\tabcolsep}{3pt}",
+            rf"\begin{{tabular}}{{{alignment}}}",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+            r"\medskip",
+            r"\parbox{\linewidth}{\footnotesize\sloppy",
+            "\n\n".join(map(_tex, section.notes)),
+            "}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _tex_cell(text: str, bold: bool) -> str:
+    marked = re.fullmatch(r"(.*\d|.*–)([*?])", text)
+    body, mark = (marked[1], f"$^{{{marked[2]}}}$") if marked else (text, "")
+    return (rf"\textbf{{{_tex(body)}}}" if bold else _tex(body)) + mark
+
+
+def _tex(text: str) -> str:
+    """Text that LaTeX shows as it is. pdflatex's fonts end at Latin-1: other characters are named, [U+4E2D]."""
+    text = re.sub(r"(?<![\w-])-(?=\d)", "−", " ".join(text.split()))
+    return "".join(_TEX.get(c) or (c if _in_fonts(c) else f"[U+{ord(c):04X}]") for c in text)
+
+
+def _in_fonts(character: str) -> bool:
+    return (character.isascii() and character.isprintable()) or ("À" <= character <= "ÿ" and character not in "ÐðÞþ÷")

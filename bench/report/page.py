@@ -1,0 +1,198 @@
+"""Tables -> report.html: one file with everything in it, that opens from disk and asks nothing of the network."""
+
+import base64
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from bench.report import columns as present
+from bench.report.figures import render
+from bench.tables.inventory import METRICS, PROVENANCE, TIMINGS
+from bench.tables.leaderboard import CHOICE, Tables, varying
+from bench.tables.statistics import TESTED_FROM
+
+COLUMNS = ("difference", "p_value", "effective_rank", "train_seconds", "budget", "flags")
+WIDE = ("flags", "reason", "configuration", "differs in", "versions", "path")
+
+
+@dataclass(frozen=True)
+class Column:
+    text: str
+    numeric: bool = False
+    wide: bool = False
+    """Long text, which may be broken into lines."""
+
+
+@dataclass(frozen=True)
+class Line:
+    cells: list[str]
+    kind: str = ""
+    """CSS class of the row."""
+    bold: Collection[int] = ()
+
+
+@dataclass
+class Sheet:
+    """A sortable, filterable table of the page."""
+
+    label: str
+    header: list[Column]
+    rows: list[Line]
+    notes: list[str] = field(default_factory=list)
+
+
+def html(
+    tables: Tables, experiments: list[str], columns: list[str] | None, drawn: list[tuple[str, str, Figure]]
+) -> str:
+    """The page; `columns`: for the leaderboard; `drawn`: from figures(). The template engine escapes all text."""
+    templates = FileSystemLoader(Path(__file__).parent / "templates")
+    environment = Environment(loader=templates, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    differing, shared = _settings(tables)
+    shown = present.select(columns, tables.metric, COLUMNS)
+    return environment.get_template("report.html").render(
+        title=f"ssl-bench: {', '.join(experiments)}",
+        summary=_summary(tables),
+        sections=[_section(section) for section in present.sections(tables, shown)],
+        figures=[_image(*figure) for figure in drawn],
+        pairs=_pairs(tables),
+        differing=differing,
+        shared=shared,
+        grid=_grid(tables),
+        runs=_runs(tables),
+        problems=_sheet("Problems", tables.problems, ["experiment", "path", "reason"]),
+        provenance=_provenance(tables),
+        commands=sorted(set(tables.runs["command"].dropna()) - {""}),
+    )
+
+
+def _summary(tables: Tables) -> str:
+    states = tables.runs["state"].value_counts()
+    counts = ", ".join(f"{n} {state}" for state, n in states.items())
+    finished = tables.runs["finished"].dropna()
+    last = f"; the last finished {max(finished)}" if len(finished) else ""
+    return f"{len(tables.runs)} runs: {counts}{last}."
+
+
+def _section(section: present.Section) -> Sheet:
+    text = ("method", "flags", "configuration")
+    header = [Column(name, name not in text, name in WIDE) for name in section.header]
+    rows = [
+        Line(cells, "reference" if r in section.references else "", [c for row, c in section.bold if row == r])
+        for r, cells in enumerate(section.rows)
+    ]
+    return Sheet(section.title, header, rows, section.notes)
+
+
+def _image(name: str, caption: str, figure: Figure) -> dict[str, Any]:
+    """A figure as an image that is part of the page; an image, since the ids of inline SVGs would clash."""
+    svg = base64.b64encode(render(figure, "svg")).decode()
+    width = round(figure.get_figwidth() * 96)  # CSS pixels an inch
+    return {"name": name, "caption": caption, "data": f"data:image/svg+xml;base64,{svg}", "width": width}
+
+
+def _sheet(label: str, frame: pd.DataFrame, columns: list[str]) -> Sheet:
+    """A table of raw values: dashes for what does not exist."""
+    numeric = {name: frame[name].dtype.kind in "iuf" for name in columns}
+    header = [Column(name, numeric[name], name in WIDE) for name in columns]
+    measured = {name: name.endswith(("_mean", "_sd")) or name in (*METRICS, *TIMINGS) for name in columns}
+    cells = zip(*([_text(value, measured[name]) for value in frame[name]] for name in columns), strict=True)
+    kinds = frame["state"] if "state" in frame else [""] * len(frame)
+    return Sheet(label, header, [Line(list(row), kind) for row, kind in zip(cells, kinds, strict=True)])
+
+
+def _text(value: Any, measured: bool = False) -> str:
+    """A value as text: a measurement with 4 digits, a setting as it was written."""
+    if value is None or value == "" or value != value:
+        return present.DASH
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:{'#.4g' if measured else 'g'}}" if isinstance(value, float) else str(value)
+
+
+def _pairs(tables: Tables) -> Sheet:
+    frame = tables.pairs.copy()
+    frame["difference"] = [f"{value:+.2f}" for value in frame["difference"]]
+    frame["interval"] = [
+        f"[{a}, {b}]" for a, b in zip(*(map(present.number, frame[k]) for k in ("low", "high")), strict=True)
+    ]
+    for name in ("p_t", "p_permutation", "p_holm"):
+        frame[name] = [present.p_value(value) for value in frame[name]]
+    columns = ["dataset", "preset", "method_a", "method_b", "n", "difference", "interval"]
+    sheet = _sheet("Differences", frame, [*columns, "p_t", "p_permutation", "p_holm", "significant"])
+    numeric = ("n", "difference", "p_t", "p_permutation", "p_holm")
+    names = {"p_t": "p (paired t)", "p_permutation": "p (sign flips)", "p_holm": "p (Holm)", "n": "seeds"}
+    sheet.header = [Column(names.get(column.text, column.text), column.text in numeric) for column in sheet.header]
+    few = tables.pairs["n"].min() if len(tables.pairs) else 0
+    sheet.notes = [
+        "method_a − method_b on common seeds; intervals: 95 %, of one difference (not adjusted).",
+        "p (Holm): of the paired t-tests, adjusted over all pairs of methods of a dataset; pairs with a reference, "
+        f"with fewer than {TESTED_FROM} common seeds, or with equal differences only are not tested. Significant: "
+        "p (Holm) below 0.05.",
+        f"p (sign flips): exact permutation test; with {few} common seeds, the fewest here, it cannot go below "
+        f"{2 / 2**few:g}."
+        if few
+        else "No two methods have a seed in common.",
+    ]
+    return sheet
+
+
+def _settings(tables: Tables) -> tuple[Sheet, list[tuple[str, str]]]:
+    """Settings in which the chosen configurations differ, a column a configuration; and those that all share."""
+    board = tables.leaderboard
+    several = len(list(present.boards(board))) > 1
+    configs, names = [], []
+    for row in present.records(board):
+        configs.append(tables.configs.get(row["config_hash"], {}))
+        names.append(f"{row['method']} ({row['dataset']}, {row['preset']})" if several else row["method"])
+    keys = [key for key in varying(configs) if key != "method_name"]
+    rows = [Line([key, *(_text(config.get(key)) for config in configs)]) for key in keys]
+    known = next((config for config in configs if config), {})
+    shared = [(key, _text(value)) for key, value in known.items() if key not in keys and key != "method_name"]
+    return Sheet("Configurations", [Column("setting"), *map(Column, names)], rows), shared
+
+
+def _grid(tables: Tables) -> Sheet:
+    grid = tables.grid
+    swept = grid[grid.groupby(["dataset", "preset", "protocol", "method"])["method"].transform("size") > 1]
+    settings = list(grid.columns)[list(grid.columns).index("chosen") + 1 :]
+    columns = ["method", "dataset", *settings, "done", "planned", f"{CHOICE}_mean", f"{CHOICE}_sd"]
+    columns += [f"{tables.metric}_mean", f"{tables.metric}_sd", "collapsed", "competes", "chosen"]
+    sheet = _sheet("Grid", swept.loc[:, list(dict.fromkeys(columns))], list(dict.fromkeys(columns)))
+    words = {CHOICE: "val. linear", tables.metric: present.COLUMNS[tables.metric].header}
+    for name, word in words.items():
+        for i, column in enumerate(sheet.header):
+            if column.text in (f"{name}_mean", f"{name}_sd"):
+                sheet.header[i] = Column(column.text.replace(f"{name}_", f"{word} "), numeric=True)
+    sheet.rows = [
+        Line(line.cells, bold=range(len(line.cells)) if chosen else ())
+        for line, chosen in zip(sheet.rows, swept["chosen"], strict=True)
+    ]
+    return sheet
+
+
+def _runs(tables: Tables) -> Sheet:
+    names = {"test_linear_top1": "linear", "test_knn_top1": "kNN", "effective_rank": "eff. rank"}
+    names |= {"train_seconds": "seconds", "overrides": "differs in"}
+    columns = ["method", "seed", "experiment", "dataset", "state", *names, "collapsed", "reason", "run_id"]
+    sheet = _sheet(
+        "Runs", tables.runs.assign(collapsed=tables.runs["collapsed"].map({True: "yes", False: ""})), columns
+    )
+    sheet.header = [
+        Column(names.get(c.text, c.text), c.numeric, names.get(c.text, c.text) in WIDE) for c in sheet.header
+    ]
+    return sheet
+
+
+def _provenance(tables: Tables) -> Sheet:
+    """What the finished runs were made with; more than one row: they are not all alike."""
+    names = [name for name in PROVENANCE if name not in ("restarts", "started", "finished", "command")]
+    done = tables.runs[tables.runs["state"] == "done"]
+    if done.empty:
+        return Sheet("Provenance", [*map(Column, names), Column("runs", True)], [])
+    counts = done[names].fillna("").astype(str).value_counts(sort=False).reset_index(name="runs")
+    return _sheet("Provenance", counts, [*names, "runs"])

@@ -1,0 +1,139 @@
+"""Progress of runs, read from their directories: one live line a run on a terminal, plain lines elsewhere."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from bench.runs import store
+
+POLL_SECONDS = 0.5
+PLAIN_SECONDS = 10  # between two plain lines of a run
+
+
+@dataclass
+class Watcher:
+    """Follows `runs` and says what happens to them."""
+
+    runs: Sequence[store.RunDir]
+    console: Console
+    messages: SimpleQueue[str]
+    """Lines from elsewhere (the workers' errors) to print between ours."""
+    unfinished: dict[str, store.RunRecord] = field(init=False)
+    failed: dict[str, str] = field(default_factory=dict)
+    """Reason by run id."""
+    _said: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.unfinished = {run.run_id: store.read_run(run) for run in self.runs}
+        done = [run_id for run_id, record in self.unfinished.items() if record.state == "done"]
+        if done:
+            self.console.print(f"{len(done)} of {len(self.runs)} runs are done already", highlight=False)
+        for run_id in done:
+            del self.unfinished[run_id]
+
+    def watch(self, going_on: Callable[[], bool]) -> None:
+        """Report until `going_on` says no; then once more, so that nothing is missed."""
+        if not self.console.is_terminal:
+            while self._tick() and going_on():
+                time.sleep(POLL_SECONDS)
+            self._tick()
+            return
+        with Live(console=self.console, auto_refresh=False, transient=True) as live:
+            while True:
+                last = not going_on()
+                self._tick()
+                live.update(self.table(), refresh=True)
+                if last:
+                    return
+                time.sleep(POLL_SECONDS)
+
+    def running(self) -> list[store.RunRecord]:
+        """The runs that a live process is executing."""
+        return [record for record in self.unfinished.values() if record.state == "running"]
+
+    def table(self) -> Table:
+        """One line a running run, and one that counts the others."""
+        table = Table.grid(padding=(0, 2))
+        for record in self.running():
+            table.add_row(*(Text(cell) for cell in _cells(record)))
+        waiting = sum(record.state in ("pending", "interrupted") for record in self.unfinished.values())
+        if waiting:
+            table.add_row(Text(f"{waiting} waiting", style="dim"))
+        return table
+
+    def _tick(self) -> bool:
+        """Look at every unfinished run once; False when there is none left."""
+        while not self.messages.empty():
+            self.console.print(Text(self.messages.get()), style="yellow", soft_wrap=True)
+        for run_id, before in list(self.unfinished.items()):
+            record = self.unfinished[run_id] = store.read_run(before.dir)
+            if record.state == "done":
+                self._say(_done_line(record))
+                del self.unfinished[run_id]
+            elif record.state in ("failed", "damaged") and before.state == "running":
+                self._say(f"{run_id}  {record.state}: {record.error}")
+            elif record.state == "running" and not self.console.is_terminal and self._due(run_id):
+                self._say("  ".join(_cells(record)))
+        self.failed = {
+            run_id: record.error for run_id, record in self.unfinished.items() if record.state in ("failed", "damaged")
+        }
+        return bool(self.unfinished)
+
+    def _due(self, run_id: str) -> bool:
+        """Whether it is time for another plain line on this run."""
+        now = time.monotonic()
+        if now - self._said.get(run_id, float("-inf")) < PLAIN_SECONDS:
+            return False
+        self._said[run_id] = now
+        return True
+
+    def _say(self, line: str) -> None:
+        self.console.print(Text(line), soft_wrap=True)
+
+
+def _done_line(record: store.RunRecord) -> str:
+    metrics, timing = record.result["metrics"], record.result["timing"]
+    seconds = timing["train_seconds"] + timing["eval_seconds"]
+    flag = "  COLLAPSED" if record.result.get("collapsed") else ""
+    return (
+        f"{record.dir.run_id}  done in {duration(seconds)}: linear {metrics['test_linear_top1']:.2f} %, "
+        f"kNN {metrics['test_knn_top1']:.2f} %{flag}"
+    )
+
+
+def _cells(record: store.RunRecord) -> list[str]:
+    """run id, epoch, loss, images/s, online accuracy, time left; what is not known yet is left out."""
+    row = record.dir.last_epoch()
+    epochs = record.config["config"]["train"]["epochs"]
+    cells = [record.dir.run_id, f"epoch {row.get('epoch', 0)}/{epochs}"]
+    if row:
+        cells += [f"loss {row['loss']:.4f}", f"{row['images_per_second']:.0f} images/s"]
+        online = _latest(record.dir, "online_linear_top1")
+        cells.append(f"online {online:.1f} %" if online is not None else "")
+        cells.append(f"{duration(time_left(row, epochs))} left" if row["epoch"] < epochs else "evaluating")
+    return cells
+
+
+def _latest(run: store.RunDir, name: str) -> Any:
+    """The newest value of a metric that is not measured every epoch."""
+    return next((row[name] for row in reversed(run.history()) if name in row), None)
+
+
+def time_left(row: dict[str, Any], epochs: int) -> float:
+    """Seconds of training left, from the newest history row."""
+    return float(row["seconds"] / row["epoch"] * (epochs - row["epoch"]))
+
+
+def duration(seconds: float) -> str:
+    """45.2 -> "45 s", 3725 -> "1 h 02 min"."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,190 @@
+"""Where a sweep stands: the state of every run, from its directory; a scheduler is asked only about what is not done.
+
+Nothing here knows SLURM: who asks passes a function that answers for it.
+"""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from bench.runs import claim, store
+from bench.runs.progress import duration, time_left
+
+STATES = (
+    "done",
+    "running",
+    "queued",
+    "failed",
+    "lost",
+    "interrupted",
+    "cancelled",
+    "planned",
+    "damaged",
+    "unknown",
+)
+"""done: result.json is there; running: claimed by a live process; queued: a job that will come to it is queued or
+running; failed: error.txt says why; lost: its job ended without it; interrupted: begun here, nobody is at it;
+cancelled: its job was, on purpose; planned: never submitted; damaged: no config.json; unknown: submitted, but the
+scheduler cannot be asked."""
+
+OPEN = {"running", "queued", "unknown"}  # something may still happen by itself
+BAD = {"failed", "lost", "damaged"}
+STYLES = {"done": "green", "running": "cyan", "failed": "red", "lost": "red", "damaged": "red"}
+ROWS = 10  # shown of one state
+WATCH_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a scheduler says about a run."""
+
+    state: Literal["queued", "running", "ended", "cancelled", "unknown"]
+    detail: str
+
+
+Ask = Callable[[Path, Collection[str]], tuple[dict[str, Job], list[str]]]
+"""(experiment's directory, run ids) -> jobs of those that were submitted, and notes on what could not be asked."""
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """One run: its state, one of STATES, and what there is to say about it."""
+
+    run_id: str
+    state: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """An experiment at one moment."""
+
+    name: str
+    runs: list[RunStatus]
+    notes: list[str]
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Number of runs by state."""
+        return Counter(run.state for run in self.runs)
+
+
+def survey(experiment: Path, ask: Ask, only: Collection[str] | None = None) -> Survey:
+    """State of every run of an experiment (or of the run ids `only`)."""
+    runs = [look(run) for run in store.run_dirs(experiment) if only is None or run.run_id in only]
+    waiting = [run.run_id for run in runs if run.state in ("interrupted", "planned")]
+    jobs, notes = ask(experiment, waiting) if waiting else ({}, [])
+    over = {run_id for run_id, job in jobs.items() if job.state in ("ended", "cancelled")}
+    # a run may have ended between our look and the scheduler's answer
+    runs = [look(store.RunDir(experiment / "runs" / r.run_id)) if r.run_id in over else r for r in runs]
+    return Survey(experiment.name, [_with_job(run, jobs.get(run.run_id)) for run in runs], notes)
+
+
+def look(run: store.RunDir) -> RunStatus:
+    """What the directory alone says. Reads no more of it than that needs: there may be thousands on a slow disk."""
+    try:
+        names = os.listdir(run.path)
+    except OSError as error:
+        return RunStatus(run.run_id, "damaged", f"cannot be read: {error.strerror}")
+    if "result.json" in names:
+        if _is_empty(run.result):
+            return RunStatus(run.run_id, "damaged", "result.json is empty (--retry-failed executes the run again)")
+        return RunStatus(run.run_id, "done")
+    owner = claim.newest_claim(run.path, names) if names else None
+    if owner and claim.is_alive(owner):
+        return RunStatus(run.run_id, "running", _progress(run, owner))
+    if "error.txt" in names:
+        return RunStatus(run.run_id, "failed", store.first_line(run.error))
+    if not names:  # planning was killed between the directory and its file: the same sweep writes it
+        return RunStatus(run.run_id, "planned")
+    if "config.json" not in names:
+        return RunStatus(run.run_id, "damaged", "no config.json")
+    if not owner:
+        return RunStatus(run.run_id, "planned")
+    epoch = run.last_epoch().get("epoch", 0)
+    return RunStatus(run.run_id, "interrupted", f"after epoch {epoch}" if epoch else "")
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return path.stat().st_size == 0
+    except OSError:  # replaced at this moment
+        return False
+
+
+def _progress(run: store.RunDir, owner: claim.ClaimFile) -> str:
+    """ "epoch 12/30, 4 min left, on n1 (job 12_3)"."""
+    try:
+        epochs = store.parse_json(run.config.read_text(encoding="utf-8"))["config"]["train"]["epochs"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    row = run.last_epoch()
+    parts = [f"epoch {row.get('epoch', 0)}/{epochs}"]
+    if row:
+        parts.append(f"{duration(time_left(row, epochs))} left" if row["epoch"] < epochs else "evaluating")
+    job = owner.owner.get("job", {})
+    number = f"{job['array']}_{job['task']}" if "array" in job else job.get("id")
+    parts.append(f"on {owner.owner.get('host')}" + (f" (job {number})" if number else ""))
+    return ", ".join(parts)
+
+
+def _with_job(run: RunStatus, job: Job | None) -> RunStatus:
+    """A run that nobody executes at the moment, in the light of its job."""
+    if job is None or run.state not in ("interrupted", "planned"):
+        return run
+    state = {"ended": "lost", "running": "queued"}.get(job.state, job.state)
+    return RunStatus(run.run_id, state, ", ".join(part for part in (job.detail, run.detail) if part))
+
+
+def summary(found: Survey) -> str:
+    """ "quick: 40 runs: 38 done, 1 running, 1 failed"."""
+    counts = found.counts
+    shown = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    return f"{found.name}: {len(found.runs)} runs: {shown}" if found.runs else f"{found.name}: no runs"
+
+
+def render(surveys: Iterable[Survey]) -> Group:
+    """A line and a table for each experiment: what is not done, at most ROWS of a state, then the notes."""
+    lines: list[Text] = []
+    for found in surveys:
+        lines.append(Text(summary(found), style="bold"))
+        width = max((len(run.run_id) for run in found.runs), default=0)
+        for state in STATES[1:]:
+            runs = [run for run in found.runs if run.state == state]
+            for run in runs[:ROWS]:
+                parts = (f"  {run.run_id:<{width}}  ", (f"{state:<11}  ", STYLES.get(state, "")), run.detail)
+                lines.append(Text.assemble(*parts, no_wrap=True))
+            if len(runs) > ROWS:
+                lines.append(Text(f"  and {len(runs) - ROWS} more {state}"))
+        lines += [Text(f"  note: {note}", style="yellow") for note in found.notes]
+    return Group(*lines)
+
+
+def show(experiments: list[Path], ask: Ask, console: Console, watch: bool) -> int:
+    """Print where the experiments stand; with `watch`, until nothing will happen by itself any more.
+
+    Returns the exit code: 1 if a run failed, is lost or damaged.
+    """
+
+    def take() -> list[Survey]:
+        return [survey(path, ask) for path in experiments]
+
+    surveys = take()
+    if watch:
+        with Live(render(surveys), console=console, auto_refresh=False, transient=True) as live:
+            while any(OPEN & found.counts.keys() for found in surveys):
+                time.sleep(WATCH_SECONDS)
+                surveys = take()
+                live.update(render(surveys), refresh=True)
+    console.print(render(surveys), soft_wrap=True)
+    if any(found.counts["lost"] for found in surveys):
+        console.print("lost runs: the same `bench sweep` submits them again, from their checkpoints", highlight=False)
+    return int(any(BAD & found.counts.keys() for found in surveys))

@@ -1,0 +1,269 @@
+"""What is on disk: run directories -> one row a run, one row a logged epoch, and what was unusable, and why.
+
+Nothing is dropped without a word: a damaged run keeps its row (its state is `damaged` or `duplicate`), and
+every file that is not what it should be has a row in `problems`.
+"""
+
+import json
+import math
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+
+from bench.errors import UserError, unknown
+from bench.runs import store
+from bench.tables.epochs import HistoryColumns
+
+ACCURACIES = ("test_linear_top1", "test_knn_top1", "val_linear_top1", "val_knn_top1", "online_linear_top1")
+DIAGNOSTICS = ("alignment", "uniformity", "effective_rank", "feature_std", "loss")
+METRICS = (*ACCURACIES, *DIAGNOSTICS)
+PROBE = ("linear_l2",)  # the strength that the linear probe chose on validation
+TIMINGS = ("train_seconds", "eval_seconds", "images_per_second")
+PROVENANCE = (
+    "git_commit",
+    "git_dirty",
+    "versions",
+    "device",
+    "host",
+    "threads",
+    "restarts",
+    "started",
+    "finished",
+    "command",
+)
+IDENTITY = ("method", "seed", "config_hash", "preset", "dataset", "backbone", "protocol")
+RUN_COLUMNS = (
+    *("experiment", "run_id", *IDENTITY, "state", "reason", "collapsed"),
+    *(*METRICS, *PROBE, *TIMINGS, "overrides", *PROVENANCE),
+)
+SECTIONS = ("method", "data", "backbone", "augment", "optim", "train", "eval")
+NOT_HASHED = ("train.threads", "train.checkpoint_epochs", "data.skip_bad")  # they change no result
+RUN_NAME = re.compile(r"(?P<method>.+)-(?P<config_hash>[0-9a-f]{8})-s(?P<seed>\d{1,18})")
+
+
+@dataclass
+class Inventory:
+    """Everything that the run directories of some experiments say."""
+
+    runs: pd.DataFrame
+    """One row a run, columns RUN_COLUMNS."""
+    history: pd.DataFrame
+    """One row a logged epoch: experiment, run_id, method, config_hash, seed, epoch, then what was logged."""
+    problems: pd.DataFrame
+    """experiment, path (inside the experiment's directory), reason."""
+    configs: dict[str, dict[str, Any]]
+    """config_hash -> resolved config with dotted keys."""
+
+
+def take(results: Path, experiments: Iterable[str]) -> Inventory:
+    """Read all run directories of `experiments`, each once. Raises UserError if one does not exist."""
+    there = store.experiments(results)
+    reader = _Reader()
+    for experiment in dict.fromkeys(experiments):
+        if not there:
+            raise UserError(f"no experiments in {results}: `bench run` makes one")
+        if experiment not in there:
+            raise unknown("experiment", experiment, there)
+        reader.read(results / experiment, experiment)
+    return reader.inventory()
+
+
+class _Reader:
+    """Gathers rows while it walks over run directories."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.problems: list[tuple[str, str, str]] = []
+        self.configs: dict[str, dict[str, Any]] = {}
+        self.history = HistoryColumns()
+
+    def read(self, directory: Path, experiment: str) -> None:
+        """All runs of one experiment, and the files among them that are not runs."""
+        for name in sorted(os.listdir(directory / "runs")):
+            run = store.RunDir(directory / "runs" / name)
+            if not run.path.is_dir():
+                self._problem(experiment, name, "not a run directory: left out")
+                continue
+            try:
+                self._run(experiment, store.read_run(run))
+            except RecursionError:
+                self._problem(experiment, name, "its JSON is nested too deeply: left out")
+
+    def _run(self, experiment: str, record: store.RunRecord) -> None:
+        name, reason, state = record.dir.run_id, printable(record.error), record.state
+        planned = identity = _identity(record.config)
+        if planned is None:
+            if state != "damaged":
+                state, reason = "damaged", "config.json: not the plan of a run"
+            parsed = RUN_NAME.fullmatch(name)
+            identity = None
+            if parsed:
+                identity = {**parsed.groupdict(), "method": printable(parsed["method"]), "seed": int(parsed["seed"])}
+        elif record.config.get("run_id") != name:
+            reason = f"a copy or renamed directory of {record.config.get('run_id')}: left out"
+            return self._problem(experiment, name, reason)
+        if identity is None:
+            return self._problem(experiment, name, f"{reason}: left out, not a run directory that can be read")
+        row = {"experiment": experiment, "run_id": printable(name), **identity, "state": state, "reason": reason}
+        if state == "done":
+            try:
+                row.update(_result(record.result, row))
+            except ValueError as error:
+                row.update(state="damaged", reason=f"result.json: {error}")
+        if row["state"] == "damaged":
+            self._problem(experiment, name, row["reason"])
+        row["overrides"] = _pairs(record.config.get("overrides"), "=", " ")
+        if planned:
+            config = flatten(record.config["config"])
+            first = self.configs.setdefault(row["config_hash"], config)
+            if first != config and (edited := _edited(first, config)):
+                others = f"other runs of configuration {row['config_hash']}"
+                self._problem(experiment, name, f"config.json: not as in {others}: {', '.join(edited)}")
+        self.rows.append(row)
+        for problem in self.history.read(record.dir, len(self.rows) - 1, torn_is_news=state != "running"):
+            self._problem(experiment, name, f"metrics.jsonl: {problem}")
+
+    def _problem(self, experiment: str, name: str, reason: str) -> None:
+        self.problems.append((experiment, f"runs/{printable(name)}", printable(reason)))
+
+    def inventory(self) -> Inventory:
+        runs = pd.DataFrame(self.rows, columns=list(RUN_COLUMNS))
+        numbers = [*METRICS, *PROBE, *TIMINGS]
+        runs[numbers] = runs[numbers].astype(float)
+        runs["collapsed"] = runs["collapsed"].eq(True)
+        _complete(runs)
+        for index, kept_in in _duplicates(runs):
+            reason = f"the same run as in {kept_in}, counted there"
+            self._problem(runs.loc[index, "experiment"], runs.loc[index, "run_id"], reason)
+            runs.loc[index, ["state", "reason"]] = ["duplicate", reason]
+        history = self.history.frame(runs)
+        twice = history.duplicated(["experiment", "run_id", "epoch"], keep="last")
+        for run, n in history.loc[twice, ["experiment", "run_id"]].astype(str).value_counts().items():
+            experiment, name = cast(tuple[str, str], run)
+            self._problem(experiment, name, f"metrics.jsonl: {n} epoch{'s' * (n > 1)} twice, the later used")
+        return Inventory(
+            runs,
+            history[~twice] if twice.any() else history,
+            pd.DataFrame(self.problems, columns=["experiment", "path", "reason"]),
+            self.configs,
+        )
+
+
+def _complete(runs: pd.DataFrame) -> None:
+    """Runs without a readable config belong where their siblings (same configuration, or experiment) do."""
+    for index in runs.index[runs["dataset"].isna()]:
+        same_experiment = runs["experiment"] == runs.loc[index, "experiment"]
+        same_config = runs["config_hash"] == runs.loc[index, "config_hash"]
+        for siblings in (runs[same_config], runs[same_experiment]):
+            known = siblings[["dataset", "preset", "protocol", "backbone"]].dropna().drop_duplicates()
+            if len(known) == 1:
+                for column, value in known.iloc[0].items():
+                    runs.loc[index, str(column)] = value
+                break
+    for column in ("dataset", "preset", "backbone"):
+        runs[column] = runs[column].fillna("unknown").astype(str)
+    runs["protocol"] = runs["protocol"].fillna(0).astype(int)
+
+
+def _duplicates(runs: pd.DataFrame) -> Iterator[tuple[Any, str]]:
+    """Rows of runs that another experiment has too, and which: finished runs count, then the first found."""
+    key = ["method", "config_hash", "seed"]
+    order = runs.assign(unfinished=runs["state"] != "done").sort_values("unfinished", kind="stable")
+    kept = order.drop_duplicates(key).set_index(key)["experiment"]
+    for index in order.index[order.duplicated(key)]:
+        yield index, kept[tuple(runs.loc[index, key])]
+
+
+def _identity(planned: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The IDENTITY of config.json; None if a part is missing or of the wrong type."""
+    config = planned.get("config")
+    if not isinstance(config, dict) or not all(isinstance(config.get(name, {}), dict) for name in SECTIONS):
+        return None
+    names = {"dataset": config.get("data"), "backbone": config.get("backbone")}
+    found = {key: section.get("name") for key, section in names.items() if isinstance(section, dict)}
+    if isinstance(found.get("dataset"), str) and found["dataset"]:
+        found["dataset"] = store.dataset_label(config["data"])
+    found |= {key: planned.get(key) for key in ("method", "config_hash", "preset")}
+    whole = {"seed": planned.get("seed"), "protocol": config.get("protocol")}
+    if len(found) != 5 or not all(isinstance(value, str) and value for value in found.values()):
+        return None
+    if not all(isinstance(value, int) and 0 <= value < 2**63 for value in whole.values()):
+        return None
+    return {**{key: printable(str(value)) for key, value in found.items()}, **whole}
+
+
+def _edited(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Dotted keys in which two configurations differ although they have one hash: a file was edited."""
+    free = {*NOT_HASHED, *(("data.name",) if other.get("data.fingerprint") else ())}  # a folder may be moved
+    return [key for key in {**first, **other} if key not in free and repr(first.get(key)) != repr(other.get(key))]
+
+
+def _result(result: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns of a run's row from its result.json. Raises ValueError naming what is wrong with it."""
+    for key in IDENTITY:
+        if _text(result.get(key)) != _text(row[key]):
+            raise ValueError(f"its {key} is {result.get(key)!r}, in config.json {row[key]!r}")
+    found: dict[str, Any] = {"collapsed": result.get("collapsed") is True}
+    for section, names in (("metrics", (*METRICS, *PROBE)), ("timing", TIMINGS)):
+        values = result.get(section)
+        if not isinstance(values, dict):
+            raise ValueError(f"no {section}")
+        for name in names:
+            found[name] = _number(name, values.get(name))
+    provenance = result.get("provenance")
+    provenance = provenance if isinstance(provenance, dict) else {}
+    for key in PROVENANCE:
+        value = provenance.get(key)
+        found[key] = _pairs(value, " ", ", ") if key == "versions" else _text(value)
+    return found
+
+
+def _number(name: str, value: Any) -> float:
+    """A finite number, NaN for null. Raises ValueError on anything else."""
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
+        shown = repr(value)
+        raise ValueError(f"{name} is {shown if len(shown) <= 40 else shown[:40] + '…'}, not a number that can be used")
+    if name in ACCURACIES and not 0 <= value <= 100:
+        raise ValueError(f"{name} is {value}, not a percentage")
+    return float(value)
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"optim": {"lr": 0.1}} -> {"optim.lr": 0.1}; what is neither text, number nor null becomes JSON."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = printable(f"{prefix}{key}")
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{name}."))
+        elif isinstance(value, str):
+            flat[name] = printable(value)
+        elif isinstance(value, int) and abs(value) >= 2**63:
+            flat[name] = f"{value:#x}"  # no number to place on an axis
+        else:
+            flat[name] = json.dumps(value) if isinstance(value, list) else value
+    return flat
+
+
+def printable(text: str) -> str:
+    """Without control characters and bytes that are no text: such names may come from a file system."""
+    if text.isprintable():
+        return text
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else printable(str(value))
+
+
+def _pairs(values: Any, joint: str, between: str) -> str:
+    items = values.items() if isinstance(values, dict) else ()
+    return between.join(f"{_text(key)}{joint}{_text(value)}" for key, value in items)

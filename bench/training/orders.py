@@ -1,0 +1,28 @@
+"""What a worker is told: plain data, so that those who start workers need not import torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What a worker needs to know beside the run directories."""
+
+    runs: list[str]
+    """Paths of run directories, in the order in which to try them."""
+    data_dir: str
+    device: str
+    """cpu, cuda:<n>, cuda (the GPU that is this worker's by its slot), or auto (the same, or the CPU without a GPU)."""
+    command: str
+    """The command that planned the runs, for the record."""
+    commit: str
+    dirty: bool
+    """Git commit of the code, and whether it had uncommitted changes; "" outside a repository."""
+    log: Sequence[str] = ()
+    """Loggers (bench.training.livelog) to show every logged epoch to."""
+    parent: int = 0
+    """Stop when this process is gone; 0: nobody's child."""
+    code: Mapping[str, str] = field(default_factory=dict)
+    """Hashes that the source files must have (bench.runs.provenance); {}: any."""
+    slot: int = 0
+    """Which one of the workers side by side this is; GPUs are shared out by it."""

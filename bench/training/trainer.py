@@ -1,0 +1,377 @@
+"""One run from config to result: loop, precision, checkpoints, resume."""
+
+import ctypes
+import logging
+import math
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench import backbone
+from bench.config.schema import RunConfig
+from bench.data.augment import Augmentation, send
+from bench.data.datasets import Dataset
+from bench.evaluation import diagnostics
+from bench.evaluation import protocol as evaluate
+from bench.runs.claim import Claim
+from bench.runs.store import RunDir, dump_json, write_atomic
+from bench.seeds import stream
+from bench.training import checkpoint, optim
+from methods import METHODS, Method
+from methods.losses import cross_entropy
+
+CHECK_STEPS = 50  # steps between reads of the losses from the device: a read waits for all work queued there
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt(3)
+ONLINE_LR = 0.1  # of the online linear layer, SGD with momentum .9, as solo-learn's classifier on CIFAR-10
+
+log = logging.getLogger("bench")
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; its checkpoint is written."""
+
+
+class NonFinite(RuntimeError):
+    """The loss became NaN or infinite."""
+
+
+def build_method(config: RunConfig, seed: int, n_classes: int) -> Method:
+    """The method with its initial weights. Seed k gives every method the same backbone weights."""
+    kind = METHODS[config.method_name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream(seed, "init", 0).initial_seed())
+        network = backbone.create(config.backbone, config.data.size)
+        torch.manual_seed(stream(seed, "init", 1).initial_seed())
+        return kind(network, config.method, **({"n_classes": n_classes} if kind.uses_labels else {}))
+
+
+class OnlineProbe:
+    """A linear layer trained beside the method on its detached features. It tells; it chooses nothing."""
+
+    def __init__(self, method: Method, n_classes: int, seed: int, device: torch.device) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream(seed, "init", 2).initial_seed())
+            self.layer = nn.Linear(method.feature_dim, n_classes).to(device)
+        self.optimizer = torch.optim.SGD(self.layer.parameters(), lr=ONLINE_LR, momentum=0.9)
+        self.seen: list[Tensor] = []  # features [N, D] of this step, one entry a view
+        method.backbone.register_forward_hook(self._see)
+
+    def _see(self, module: nn.Module, inputs: tuple[Tensor, ...], features: Tensor) -> None:
+        if module.training:
+            self.seen.append(features.detach().float())
+
+    def step(self, labels: Tensor) -> None:
+        """Learn from the views that the backbone has just seen; `labels` [N], -1 where unlabelled."""
+        loss = torch.stack([cross_entropy(self.layer(features), labels) for features in self.seen]).mean()
+        self.seen.clear()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+
+    @torch.no_grad()
+    def top1(self, features: Tensor, labels: Tensor) -> float:
+        """Accuracy in percent on features [n, D] with labels [n]."""
+        device = self.layer.weight.device
+        correct = self.layer(features.to(device)).argmax(dim=1) == labels.to(device)
+        return float(100 * correct.double().mean())
+
+
+class Run:
+    """State of one run in training: all that a checkpoint holds, and the loop over it."""
+
+    def __init__(self, config: RunConfig, seed: int, dataset: Dataset, device: torch.device, run: RunDir) -> None:
+        self.config, self.seed, self.dataset, self.device, self.dir = config, seed, dataset, device, run
+        n_classes = len(dataset.classes)
+        self.method = build_method(config, seed, n_classes).to(device).to(memory_format=torch.channels_last)
+        self.compiled = config.train.compile and _compile_backbones(self.method, config, device)
+        self.online = OnlineProbe(self.method, n_classes, seed, device)
+        groups = self.method.param_groups()
+        self.optimizer = optim.build(groups, config.optim) if groups else None
+        self.augment = Augmentation(config.augment, config.data.size, dataset.mean, dataset.std)
+        self.images, self.labels = _resident(dataset, device)
+        self.steps_per_epoch = len(self.images) // config.train.batch_size
+        self.epochs = config.train.epochs if self.optimizer else 0
+        self.step = 0
+        """Optimizer steps done."""
+        self.losses: list[dict[str, float]] = []
+        """What the steps of the current epoch gave, as far as it was read from the device."""
+        self.last_loss = math.nan
+        """The newest loss that was read."""
+        self.seconds = 0.0
+        """Training time, without evaluation, over all resumes."""
+
+    def train(
+        self,
+        claim: Claim,
+        should_stop: Callable[[], bool],
+        show: Callable[[dict[str, Any]], None] = lambda row: None,
+    ) -> None:
+        """Train from where the last checkpoint ends to the last epoch. Raises Interrupted, NonFinite, LostClaim.
+
+        `show` is given every row of the history, those of before a resume first.
+        """
+        for row in self._resume():
+            show(row)
+        pending: list[dict[str, Tensor]] = []
+        started = time.perf_counter()
+
+        def save() -> None:
+            nonlocal started
+            self._read_losses(pending)
+            self.seconds += time.perf_counter() - started
+            claim.check()
+            checkpoint.save(self.dir, self._state())
+            started = time.perf_counter()
+
+        while self.step < self.epochs * self.steps_per_epoch:
+            epoch, first = divmod(self.step, self.steps_per_epoch)
+            order = torch.randperm(len(self.images), generator=stream(self.seed, "order", epoch))
+            for batch in range(first, self.steps_per_epoch):
+                if should_stop():
+                    save()
+                    raise Interrupted
+                index = order[batch * self.config.train.batch_size :][: self.config.train.batch_size]
+                pending.append(self._train_step(index, epoch, batch))
+                if len(pending) == CHECK_STEPS:
+                    self._read_losses(pending)
+            self._read_losses(pending)
+            self.seconds += time.perf_counter() - started
+            claim.check()
+            show(self._log_epoch(epoch + 1))
+            self.losses.clear()
+            started = time.perf_counter()
+            if (epoch + 1) % self.config.train.checkpoint_epochs == 0 or epoch + 1 == self.epochs:
+                save()
+
+    def result(self, claim: Claim, should_stop: Callable[[], bool]) -> dict[str, Any]:
+        """Evaluate the frozen online backbone: metrics, collapsed, timing. Writes the encoder. Raises Interrupted."""
+        started = time.perf_counter()
+        network, device = self.method.backbone, self.device
+        if should_stop():
+            raise Interrupted
+        last = self.dir.last_epoch() if self.epochs else {}
+        probes, test_features, test_labels = evaluate.evaluate(
+            network,
+            self.dataset,
+            self.config.eval,
+            self.config.augment,
+            self.config.data.size,
+            self.seed,
+            device,
+        )
+        metrics: dict[str, float | None] = {
+            **probes,
+            "online_linear_top1": self.online.top1(test_features, test_labels) if self.epochs else None,
+            **diagnostics.diagnose(self.method, self.dataset, self.augment, self.seed, device),
+            "loss": last.get("loss"),
+        }
+        claim.check()
+        backbone.save(network, self.dir.encoder, self.config.backbone)
+        images = self.step * self.config.train.batch_size
+        return {
+            "metrics": metrics,
+            "collapsed": diagnostics.is_collapsed(
+                metrics["effective_rank"] or 0.0, metrics["test_knn_top1"] or 0.0, len(self.dataset.classes)
+            ),
+            "timing": {
+                "train_seconds": self.seconds,
+                "eval_seconds": time.perf_counter() - started,
+                "images_per_second": images / self.seconds if self.step else None,
+            },
+        }
+
+    def forward(self, x1: Tensor, x2: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """The method's losses of two views [N, 3, S, S], in the run's precision; only `uses_labels` sees labels [N]."""
+        with _autocast(self.device, self.config):
+            logged: dict[str, Tensor] = self.method(x1, x2, labels) if self.method.uses_labels else self.method(x1, x2)
+        return logged
+
+    def _train_step(self, index: Tensor, epoch: int, batch: int) -> dict[str, Tensor]:
+        """One optimizer step on the images at `index` [N]; what it logs stays on the device."""
+        here = send(index, self.device)
+        resident = self.images.device == self.labels.device
+        images = self.images[here] if resident else send(self.images[index], self.device)
+        labels = self.labels[here]
+        draws = stream(self.seed, "augment", epoch, batch)
+        return self.learn(*self.augment(images, draws), labels)
+
+    def learn(self, x1: Tensor, x2: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """One optimizer step on two views [N, 3, S, S] with labels [N]; what it logs stays on the device."""
+        assert self.optimizer is not None
+        config = self.config
+        x1, x2 = (x.to(memory_format=torch.channels_last) for x in (x1, x2))
+        torch.manual_seed(stream(self.seed, "init", 3, self.step).initial_seed())  # for dropout and the like
+        optim.set_lr(
+            self.optimizer,
+            self.step,
+            self.steps_per_epoch,
+            self.epochs,
+            config.train.batch_size,
+            config.optim,
+        )
+        logged = self.forward(x1, x2, labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        logged["loss"].backward()
+        self.optimizer.step()
+        self.method.after_step(self.step / (self.epochs * self.steps_per_epoch))
+        self.online.step(labels)
+        self.step += 1
+        return {name: value.detach() for name, value in logged.items()}
+
+    def _read_losses(self, pending: list[dict[str, Tensor]]) -> None:
+        """Move what steps logged from the device to `self.losses`, at once. Raises NonFinite."""
+        if not pending:
+            return
+        names = list(pending[0])
+        rows = torch.stack([torch.stack([row[name] for name in names]) for row in pending]).tolist()
+        first = self.step - len(pending)
+        pending.clear()
+        for step, row in enumerate(rows, start=first):
+            if not all(math.isfinite(value) for value in row):
+                last = f"last finite loss {self.last_loss:.6g}" if step else "no step before it"
+                epoch = step // self.steps_per_epoch + 1
+                raise NonFinite(f"non-finite loss at step {step + 1} (epoch {epoch}); {last}")
+            self.losses.append(dict(zip(names, row, strict=True)))
+            self.last_loss = self.losses[-1]["loss"]
+
+    def _log_epoch(self, epoch: int) -> dict[str, Any]:
+        """Add the row of a finished epoch (counted from 1) to the history, with diagnostics when they are due."""
+        assert self.optimizer is not None
+        n = len(self.losses)
+        row: dict[str, Any] = {"epoch": epoch, "step": self.step}
+        row |= {name: math.fsum(losses[name] for losses in self.losses) / n for name in self.losses[0]}
+        row |= {
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "seconds": self.seconds,
+            "images_per_second": self.step * self.config.train.batch_size / self.seconds,
+        }
+        if epoch % self.config.eval.every_epochs == 0 or epoch == self.epochs:
+            row |= self._diagnose()
+        self.dir.append_history(row)
+        log.info("epoch %d/%d loss %.4f, %.0f images/s", epoch, self.epochs, row["loss"], row["images_per_second"])
+        return row
+
+    def _diagnose(self) -> dict[str, float]:
+        data, network = self.dataset, self.method.backbone
+        measured = diagnostics.diagnose(self.method, data, self.augment, self.seed, self.device)
+        bank = evaluate.features(network, data.images, data.train, data.mean, data.std, self.device)
+        queries = evaluate.features(network, data.images, data.validation, data.mean, data.std, self.device)
+        train_labels, labels = data.labels[data.train], data.labels[data.validation]
+        k = evaluate.default_k(self.config.eval, len(data.train) + len(data.validation))
+        measured["val_knn_top1"] = evaluate.knn_top1(bank, train_labels, queries, labels, k, len(data.classes))
+        measured["online_linear_top1"] = self.online.top1(queries, labels)
+        return measured
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "method": self.method.state_dict(),
+            "optimizer": self.optimizer.state_dict() if self.optimizer else None,
+            "online": self.online.layer.state_dict(),
+            "online_optimizer": self.online.optimizer.state_dict(),
+            "step": self.step,
+            "losses": self.losses,
+            "last_loss": self.last_loss,
+            "seconds": self.seconds,
+        }
+
+    def _resume(self) -> list[dict[str, Any]]:
+        """Take up the newest readable checkpoint, and forget what was logged after it; returns what was before."""
+        state, problems = checkpoint.load(self.dir)
+        for problem in problems:
+            log.warning("%s: %s", self.dir.run_id, problem)
+        if state is not None:
+            self.method.load_state_dict(state["method"])
+            if self.optimizer:
+                self.optimizer.load_state_dict(state["optimizer"])
+            self.online.layer.load_state_dict(state["online"])
+            self.online.optimizer.load_state_dict(state["online_optimizer"])
+            self.step, self.seconds = state["step"], state["seconds"]
+            self.losses, self.last_loss = state["losses"], state["last_loss"]
+            log.info("resumed at step %d", self.step)
+        kept = [row for row in self.dir.history() if row["step"] <= self.step]
+        write_atomic(self.dir.metrics, "".join(dump_json(row, indent=None) for row in kept).encode())
+        return kept
+
+
+def set_determinism(threads: int) -> None:
+    """Equal inputs give equal bits on this machine; `threads` CPU threads, as float sums depend on their number."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)  # a backbone's own operations may have no such form
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32
+    torch.set_num_threads(threads)
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees, where glibc manages it: steps on a CPU are up to a tenth faster.
+
+    Otherwise glibc gives large activations back to the kernel, which has to zero new pages for them in every step.
+    The price: the process holds its peak until it ends.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        mallopt(M_TRIM_THRESHOLD, -1)
+        mallopt(M_MMAP_MAX, 0)
+
+
+def _compile_backbones(method: Method, config: RunConfig, device: torch.device) -> bool:
+    """torch.compile how the online backbone and a teacher's train; False, and a warning, where it does not work here.
+
+    One pass of each on a blank batch tells that, and leaves no trace. Evaluation, with its many shapes, stays eager.
+    """
+    networks = [module for module in method.modules() if type(module) is type(method.backbone)]
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    images = torch.zeros(config.train.batch_size, 3, config.data.size, config.data.size, device=device)
+    try:
+        _keep_all_compilations()
+        for network in networks:
+            network.forward = _compiled(network)
+            trained = any(parameter.requires_grad for parameter in network.parameters())
+            with torch.set_grad_enabled(trained), _autocast(device, config):
+                features = network(images.to(memory_format=torch.channels_last))
+            if trained:
+                features.sum().backward()
+    except Exception as error:
+        for network in networks:
+            network.__dict__.pop("forward", None)
+        log.warning("train.compile: not possible here, running without it (%s)", str(error).strip().split("\n")[0])
+        return False
+    finally:
+        method.load_state_dict(before)
+        method.zero_grad(set_to_none=True)
+    return True
+
+
+def _compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The network's forward pass, compiled while it trains; hooks and the state dict stay as they are."""
+    eager = network.forward
+    compiled = torch.compile(eager, dynamic=False)
+    return lambda images: compiled(images) if network.training else eager(images)
+
+
+def _keep_all_compilations() -> None:
+    """Let a worker compile for each of its runs: after 8 variants torch would go on uncompiled, without a word."""
+    from torch._dynamo import config
+
+    config.recompile_limit = 1000
+    config.accumulated_recompile_limit = 1000
+    config.fail_on_recompile_limit_hit = True
+
+
+def _autocast(device: torch.device, config: RunConfig) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.train.precision == "bfloat16")
+
+
+def _resident(dataset: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Images and training labels (validation hidden as -1), on the device if half of its free memory holds them."""
+    labels = dataset.labels.clone()
+    labels[dataset.validation] = -1
+    images = dataset.images
+    if device.type == "cuda" and images.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
+        images = images.to(device)
+    return images, labels.to(device)

@@ -1,0 +1,163 @@
+"""Worker processes on this machine: one a GPU, or as many as fit the processor's cores."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from queue import SimpleQueue
+
+from rich.console import Console
+
+from bench.errors import UserError, unknown
+from bench.runs.progress import Watcher
+from bench.runs.store import RunDir, dump_json
+from bench.training.orders import WorkerSettings
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def devices(choice: str) -> list[str]:
+    """ "auto" | "cpu" | "cuda" -> device names, one for each device of this machine. Raises UserError."""
+    if choice not in DEVICES:
+        raise unknown("device", choice, DEVICES)
+    import torch
+
+    gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if choice != "cpu" else []
+    if choice == "cuda" and not gpus:
+        raise UserError("--device cuda: this machine shows no CUDA device; use cpu or auto")
+    return gpus or ["cpu"]
+
+
+def default_jobs(names: list[str], threads: int, runs: int) -> int:
+    """Workers at a time: one a GPU, or cores / threads on the CPU, and no more than there are runs."""
+    slots = len(names) if names[0] != "cpu" else max(1, available_cores() // threads)
+    return max(1, min(slots, runs))
+
+
+def available_cores() -> int:
+    """Cores that this process may use (a container or a batch job may have fewer than the machine)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class LocalWorkers:
+    """`jobs` worker processes over one list of runs; each run is claimed by one of them."""
+
+    def __init__(self, settings: WorkerSettings, jobs: int, names: list[str]) -> None:
+        self.messages: SimpleQueue[str] = SimpleQueue()
+        """Lines that the workers wrote to their standard error."""
+        self.processes = []
+        self._listeners = []
+        for i in range(jobs):
+            own = replace(settings, device=names[i % len(names)], parent=os.getpid(), slot=i)
+            process = subprocess.Popen(
+                [sys.executable, "-m", "bench.training.worker"], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):  # killed already: its exit status tells
+                process.stdin.write(dump_json(asdict(own)).encode())
+                process.stdin.close()
+            listener = threading.Thread(target=self._listen, args=(process,), daemon=True)
+            listener.start()
+            self._listeners.append(listener)
+            self.processes.append(process)
+
+    def running(self) -> bool:
+        """Whether any worker is alive."""
+        return any(process.poll() is None for process in self.processes)
+
+    def signal(self, number: int) -> None:
+        """Pass a signal on to every worker that is alive."""
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(number)
+
+    def deaths(self) -> list[int]:
+        """Exit statuses of the workers that ended otherwise than by finishing; negative: a signal's number."""
+        return [process.returncode for process in self.processes if process.poll()]
+
+    def said(self) -> list[str]:
+        """Lines that came since the last call; nothing is missing once no worker is alive."""
+        if not self.running():
+            for listener in self._listeners:
+                listener.join(timeout=1)  # a child of a worker may hold the pipe open
+        return [self.messages.get() for _ in range(self.messages.qsize())]
+
+    def _listen(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stderr is not None
+        for line in process.stderr:
+            self.messages.put(line.decode(errors="replace").rstrip())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a list of runs ended."""
+
+    signal: int = 0
+    """The signal that stopped us, or 0."""
+    unfinished: dict[str, str] = field(default_factory=dict)
+    """Why runs are not done, by run id."""
+    failed: bool = False
+    """Whether any of them failed, or left what cannot be read."""
+
+
+def execute(
+    runs: Sequence[RunDir],
+    settings: WorkerSettings,
+    names: list[str],
+    threads: int,
+    jobs: int | None,
+    console: Console,
+) -> Outcome:
+    """Work `runs` off with processes on this machine, `jobs` at a time, and show how it goes.
+
+    Returns when every run has ended, those included that another command is executing. SIGINT and SIGTERM are passed
+    on to the workers, which write checkpoints and stop; a third one kills them.
+    """
+    stops: list[int] = []
+    workers: LocalWorkers | None = None
+
+    def stop(number: int, _: object) -> None:
+        stops.append(number)
+        if workers:
+            workers.signal(number if len(stops) < 3 else signal.SIGKILL)
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    watcher = Watcher(runs, console, SimpleQueue())
+    todo = [record.dir for record in watcher.unfinished.values()]
+    deaths: list[int] = []
+    try:
+        while todo and not stops:
+            workers = LocalWorkers(
+                replace(settings, runs=[str(run.path.absolute()) for run in todo]),
+                min(jobs or default_jobs(names, threads, len(todo)), len(todo)),
+                names,
+            )
+            watcher.messages = workers.messages
+            watcher.watch(workers.running)
+            deaths += workers.deaths()
+            again = {"pending"} if workers.deaths() else set()  # what a dead worker had not begun; no second death
+            if (elsewhere := watcher.running()) and not stops:
+                console.print(f"waiting for {len(elsewhere)} runs that another process is executing")
+                watcher.watch(lambda: bool(watcher.running()) and not stops)
+                again = {"pending", "interrupted"}
+            todo = [record.dir for record in watcher.unfinished.values() if record.state in again]
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    died = "; ".join(
+        f"its worker ended with status {status}" + (" (killed: out of memory?)" if status == -signal.SIGKILL else "")
+        for status in deaths
+    )
+    reasons = {
+        run_id: watcher.failed.get(run_id) or died or record.state + _log_of(record.dir)
+        for run_id, record in watcher.unfinished.items()
+    }
+    return Outcome(stops[0] if stops else 0, reasons, failed=bool(watcher.failed))
+
+
+def _log_of(run: RunDir) -> str:
+    return f"; see {run.log}" if run.log.exists() else ""

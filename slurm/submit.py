@@ -1,0 +1,263 @@
+"""Sends planned runs to SLURM as job arrays, or only says what would be sent. Returns at once: SLURM does the rest."""
+
+import contextlib
+import hashlib
+import io
+import os
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+from submitit import SlurmExecutor
+from submitit.core.utils import UncompletedJobError
+from submitit.slurm.slurm import _make_sbatch_string
+
+from bench.errors import UserError
+from bench.planning import plan
+from bench.runs import provenance, status, store
+from bench.runs.claim import newest_claim
+from slurm import commands as queue
+from slurm import submission
+from slurm.clusters import Profile
+from slurm.estimate import estimate
+from slurm.job import Task
+from slurm.sweep import Sweep, print_runs, select
+
+# Python takes a second to start; a signal in it would end the task as failed. Ignored signals stay so through exec.
+DEAF = shlex.join(["bash", "-c", 'trap "" USR2 TERM; exec "$0" "$@"'])
+PYTHON = f"{DEAF} {shlex.quote(sys.executable)}"
+LOCK_SECONDS = 60
+UNLIMITED = 10**6  # submitit's own limit of timeouts: ours counts progress instead
+
+
+def dry(sweep: Sweep, console: Console) -> int:
+    """Print what `submit` would do: runs, jobs, script, estimate. Changes nothing, and works without SLURM."""
+    selection = select(sweep)
+    print_runs(sweep, selection, console)
+    tasks = selection.tasks(sweep.runs_per_job)
+    if not tasks:
+        return 0
+    try:
+        size = _array_size(queue.settings(), sweep.profile)
+        if sweep.profile.partition:
+            queue.check_partition(sweep.profile.partition)
+    except queue.SlurmError as error:
+        size = _array_size({}, sweep.profile)
+        console.print(f"note: {error}; arrays of at most {size} tasks, as profile {sweep.cluster!r} says")
+    chunks = _chunks(len(tasks), size)
+    arrays = f"{len(chunks)} array{'s' * (len(chunks) > 1)}"
+    console.print(f"{len(tasks)} jobs in {arrays}, {min(sweep.runs_per_job, len(selection.todo))} runs a job")
+    todo = set(selection.todo)
+    runs = [run for run in sweep.planned if run["run_id"] in todo]
+    console.print(estimate(sweep.results, runs, sweep.profile.n_gpus))
+    console.print("script of the first array:", style="bold")
+    folder = sweep.experiment.absolute() / "jobs" / "SUBMISSION"
+    console.print(_script(sweep, folder, len(chunks[0])), soft_wrap=True)
+    return 0
+
+
+def submit(sweep: Sweep, console: Console) -> int:
+    """Submit what is not done, queued or running; returns 1 if nothing was left to submit and some run failed.
+
+    If SLURM refuses the first array, nothing is left behind; if it refuses a later one, those before are cancelled.
+    Raises UserError (of SLURM: with its own message).
+    """
+    queue.require("sbatch", "srun", "squeue", "scancel", "scontrol")
+    facts = queue.settings()
+    if sweep.profile.partition:
+        queue.check_partition(sweep.profile.partition)
+    with _alone(sweep.experiment):
+        return _submit(sweep, facts, console)
+
+
+def _submit(sweep: Sweep, facts: dict[str, str], console: Console) -> int:
+    for folder, orphans in _orphans(sweep.experiment, facts.get("ClusterName", "")):
+        queue.cancel(orphans)
+        listed = ", ".join(orphans)
+        console.print(f"note: {folder.name} was interrupted while it was submitted; cancelled its {listed}")
+    selection = select(sweep)
+    tasks = selection.tasks(sweep.runs_per_job)
+    if not tasks:
+        print_runs(sweep, selection, console)
+        console.print("nothing to submit")
+        return int(bool(status.BAD & set(selection.states.values())))
+    chunks = _chunks(len(tasks), _array_size(facts, sweep.profile))
+    warnings = plan.prepare(sweep.planned, sweep.data_dir)
+    runs = plan.write(sweep.planned, sweep.results)
+    commit, dirty = provenance.git_state()
+    made = submission.create(
+        sweep.experiment,
+        slurm_cluster=facts.get("ClusterName", ""),
+        tasks=tasks,
+        concurrent=sweep.concurrent,
+        minutes=sweep.profile.minutes,
+        margin=sweep.profile.margin_seconds,
+        data_dir=str(sweep.data_dir.absolute()),
+        device=sweep.device,
+        log=list(sweep.log),
+        command=sweep.command,
+        commit=commit,
+        dirty=dirty,
+        code=provenance.fingerprints(),
+        on_code_change=sweep.profile.on_code_change,
+        cluster=sweep.cluster,
+        profile=sweep.profile.model_dump(mode="json"),
+    )
+    new = [run for run in runs if selection.states[run.run_id] == "new"]
+    todo = set(selection.todo)
+    again = [run for run in runs if run.run_id in todo]
+    failed = [run for run in again if selection.states[run.run_id] == "failed"]
+    damaged = [run for run in again if selection.states[run.run_id] == "damaged"]
+    with _outside_of_jobs(), _unplanned_if_refused(made, new), _failures_forgotten(failed):
+        plan.retry(damaged)
+        made = _submit_arrays(sweep, made, chunks)
+    for line in warnings:
+        console.print(f"note: {line}", style="yellow", soft_wrap=True)
+    print_runs(sweep, selection, console)
+    jobs = ", ".join(f"{array.job} ({array.tasks} tasks)" for array in made.arrays)
+    console.print(f"submitted {len(selection.todo)} runs in {len(tasks)} jobs: {jobs}")
+    console.print(f"bench status {sweep.experiment.name} shows how they do; logs: {made.folder}", soft_wrap=True)
+    return 0
+
+
+LAUNCHERS: dict[str, Callable[[Sweep, Console], int]] = {"slurm": submit, "dry": dry}
+
+
+def _array_size(facts: dict[str, str], profile: Profile) -> int:
+    """Tasks that one array may have: indices go from 0 to MaxArraySize - 1."""
+    told = facts.get("MaxArraySize", "")
+    return max(1, int(told) if told.isdigit() else profile.max_array_size)
+
+
+def _chunks(n: int, size: int) -> list[range]:
+    """0 .. n-1 in as few ranges as possible."""
+    return [range(first, min(first + size, n)) for first in range(0, n, size)]
+
+
+def _script(sweep: Sweep, folder: Path, tasks: int) -> str:
+    """The batch script, as submitit makes it."""
+    parallel = sweep.max_parallel or tasks
+    command = f"{PYTHON} -u -m submitit.core._submit {shlex.quote(str(folder))}"
+    array: dict[str, Any] = {"map_count": tasks, "array_parallelism": parallel} if tasks > 1 else {}
+    return _make_sbatch_string(command=command, folder=folder, **array, **sweep.parameters())
+
+
+def _submit_arrays(sweep: Sweep, made: submission.Submission, chunks: list[range]) -> submission.Submission:
+    """One array after the other. With --max-parallel each waits for the one before: %N holds within an array only."""
+    executor = SlurmExecutor(folder=made.folder, max_num_timeout=UNLIMITED, python=PYTHON)
+    try:
+        for chunk in chunks:
+            parameters = {**sweep.parameters(), "job_name": made.job_name}
+            parameters["array_parallelism"] = sweep.max_parallel or len(chunk)
+            if sweep.max_parallel and made.arrays:
+                parameters["dependency"] = f"afterany:{made.arrays[-1].job}"
+            executor.update_parameters(**parameters)
+            with _undisturbed():
+                with contextlib.redirect_stderr(io.StringIO()), executor.batch():  # submitit prints what it raises
+                    jobs = [executor.submit(Task(str(made.folder), index)) for index in chunk]
+                made = submission.with_array(made, jobs[0].job_id.partition("_")[0], chunk.start, len(chunk))
+    except BaseException as error:
+        told = _taken_back(made)
+        if isinstance(error, UncompletedJobError):
+            raise queue.SlurmError(f"sbatch: {queue.one_line(str(error))}{told}") from None
+        raise
+    return made
+
+
+def _taken_back(made: submission.Submission) -> str:
+    """Cancel what SLURM has of a submission, written down or not; what to tell of it."""
+    made.mark_cancelled("not every array was accepted")
+    try:
+        queue.cancel(sorted({array.job for array in made.arrays} | queue.named(made.job_name)))
+    except queue.SlurmError as problem:
+        made.unmark_cancelled()
+        told = f"the {len(made.arrays)} arrays before it are queued and could not be cancelled ({problem})"
+    else:
+        told = f"cancelled the {len(made.arrays)} arrays before it"
+    return f"; {told}" if made.arrays else ""
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Signals that would end us wait: an array that SLURM has taken is written down."""
+    came: list[int] = []
+    numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
+@contextlib.contextmanager
+def _alone(experiment: Path) -> Iterator[None]:
+    """One process of this machine at a time submits an experiment: two would submit the same runs. Raises UserError."""
+    digest = hashlib.sha256(str(experiment.absolute()).encode()).hexdigest()[:16]
+    lock = FileLock(Path(tempfile.gettempdir()) / f"bench-{os.getuid()}-{digest}.lock")
+    try:
+        with lock.acquire(timeout=LOCK_SECONDS):
+            yield
+    except Timeout:
+        raise UserError(f"another process is submitting {experiment.name}; try again when it is done") from None
+
+
+def _orphans(experiment: Path, here: str) -> Iterator[tuple[Path, list[str]]]:
+    """(a submission's folder, its arrays that were never written down), where there are any."""
+    for made in submission.read_all(experiment)[0]:
+        if made.slurm_cluster == here and not made.cancelled() and (orphans := made.orphans()):
+            yield made.folder, orphans
+
+
+@contextlib.contextmanager
+def _unplanned_if_refused(made: submission.Submission, runs: Sequence[store.RunDir]) -> Iterator[None]:
+    """If SLURM accepts not even the first array, leave nothing behind. (`sbatch --test-only` would not do: it refuses
+    what no node can run now, which sbatch accepts.)"""
+    try:
+        yield
+    except BaseException:
+        if not submission.read(made.folder).arrays:
+            shutil.rmtree(made.folder)
+            for run in runs:
+                if newest_claim(run.path) is None:  # else somebody has begun it in the meantime
+                    with contextlib.suppress(OSError):
+                        run.config.unlink()
+                        run.path.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def _failures_forgotten(runs: Sequence[store.RunDir]) -> Iterator[None]:
+    """Take error.txt away, so that workers execute these runs once more (and no more); put it back if we fail."""
+    reasons = {run.error: run.error.read_bytes() for run in runs}
+    for path in reasons:
+        path.unlink()
+    try:
+        yield
+    except BaseException:
+        for path, content in reasons.items():
+            store.write_atomic(path, content)
+        raise
+
+
+@contextlib.contextmanager
+def _outside_of_jobs() -> Iterator[None]:
+    """Hide variables that sbatch would take for options: SBATCH_*, which win over the script's own, and, inside an
+    interactive job, that job's."""
+    prefixes = ("SBATCH_", "SLURM_") if "SLURM_JOB_ID" in os.environ else ("SBATCH_",)
+    hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(prefixes)}
+    if "SLURM_CONF" in hidden:
+        os.environ["SLURM_CONF"] = hidden["SLURM_CONF"]
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)

@@ -1,0 +1,189 @@
+"""Evaluation: frozen features, nothing changed, everything chosen on validation, the test split read once."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+
+from bench import backbone
+from bench.config.schema import AugmentConfig, BackboneConfig, EvalConfig
+from bench.data.augment import normalize
+from bench.data.datasets import Dataset
+from bench.evaluation import logistic as probes
+from bench.evaluation import protocol as evaluate
+
+CPU = torch.device("cpu")
+CROPS = AugmentConfig(crop_min=0.5, flip=0.0)
+
+
+def digit_images() -> tuple[Tensor, Tensor]:
+    data = load_digits()
+    gray = torch.tensor(data.images[:900], dtype=torch.float32)[:, None] * (255 / 16)  # [n, 1, 8, 8]
+    images = F.interpolate(gray, size=12, mode="bilinear").round().to(torch.uint8).expand(-1, 3, -1, -1)
+    return images.contiguous(), torch.tensor(data.target[:900])
+
+
+def dataset(load_test: Callable[[], tuple[Tensor, Tensor]] | None = None) -> Dataset:
+    """600 training images, 500 of them labelled, 100 of these validation; 300 test images."""
+    images, labels = digit_images()
+    held_out = images[600:], labels[600:]
+    known = torch.where(torch.arange(600) < 500, labels[:600], -1)
+    return Dataset(
+        name="digits",
+        classes=tuple("0123456789"),
+        images=images[:600],
+        labels=known,
+        train=torch.arange(400),
+        validation=torch.arange(400, 500),
+        mean=(0.3, 0.3, 0.3),
+        std=(0.35, 0.35, 0.35),
+        load_test=load_test or (lambda: held_out),
+    )
+
+
+def make_backbone() -> nn.Module:
+    torch.manual_seed(0)
+    network = backbone.create(BackboneConfig(name="resnet10_small"), 12)
+    network(torch.randn(64, 3, 12, 12))  # running statistics that are not those of the start
+    return network
+
+
+def run(network: nn.Module, data: Dataset, **config: Any) -> tuple[dict[str, float], Tensor, Tensor]:
+    return evaluate.evaluate(network, data, EvalConfig(**config), CROPS, 12, 0, CPU)
+
+
+def test_features_are_the_eval_mode_outputs_of_the_centre_view() -> None:
+    network, data = make_backbone(), dataset()
+    index = torch.tensor([5, 599, 0])
+    found = evaluate.features(network, data.images, index, data.mean, data.std, CPU)
+    expected = network.eval()(normalize(data.images[index], data.mean, data.std))
+    torch.testing.assert_close(found, expected)
+    assert found.dtype == torch.float32
+    assert not found.requires_grad
+    everything = evaluate.features(network, data.images, None, data.mean, data.std, CPU)
+    torch.testing.assert_close(everything[index], found)
+
+
+def test_features_that_are_not_finite_are_said() -> None:
+    network, data = make_backbone(), dataset()
+    network.get_parameter("conv1.weight").data[0, 0, 0, 0] = torch.nan
+    with pytest.raises(RuntimeError, match="non-finite features"):
+        evaluate.features(network, data.images, data.train, data.mean, data.std, CPU)
+
+
+@pytest.mark.parametrize("probe", ["logistic", "augmented"])
+def test_evaluation_changes_nothing(probe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "CROP_EPOCHS", 1)
+    network = make_backbone()
+    network.get_submodule("bn1").eval()  # a mixture of modes
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    modes = [module.training for module in network.modules()]
+    draws = torch.get_rng_state()
+    run(network, dataset(), probe=probe)
+    after = network.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert [module.training for module in network.modules()] == modes
+    assert all(p.grad is None for p in network.parameters())
+    assert torch.equal(torch.get_rng_state(), draws)
+
+
+def test_metrics_by_hand() -> None:
+    """Every number from the features again, with the parts that test_probes checks against scikit-learn."""
+    network, data = make_backbone(), dataset()
+    metrics, test, test_labels = run(network, data)
+    images, labels = digit_images()
+    x = evaluate.features(network, images, None, data.mean, data.std, CPU)
+    torch.testing.assert_close(test, x[600:])
+    assert torch.equal(test_labels, labels[600:])
+
+    assert metrics["val_knn_top1"] == probes.knn_top1(x[:400], labels[:400], x[400:500], labels[400:500], 20, 10)
+    assert metrics["test_knn_top1"] == probes.knn_top1(x[:500], labels[:500], x[600:], labels[600:], 20, 10)
+    scores = {}
+    for l2 in probes.L2_GRID:
+        fit = probes.fit_logistic(x[:400], labels[:400], 10, [l2])[0]
+        scores[l2] = probes.top1(fit.predict(x[400:500]), labels[400:500])
+    assert metrics["val_linear_top1"] == pytest.approx(max(scores.values()), abs=1)  # one image of 100
+    assert scores[metrics["linear_l2"]] >= max(scores.values()) - 1
+    fit = probes.fit_logistic(x[:500], labels[:500], 10, [metrics["linear_l2"]])[0]
+    assert metrics["test_linear_top1"] == pytest.approx(probes.top1(fit.predict(x[600:]), labels[600:]), abs=0.4)
+    assert metrics["test_linear_top1"] > 50
+
+
+@pytest.mark.parametrize("probe", ["logistic", "augmented"])
+def test_the_test_split_is_read_once_when_all_is_chosen(probe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "CROP_EPOCHS", 1)
+    events: list[str] = []
+
+    def watched(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            events.append(name)
+            return function(*args, **kwargs)
+
+        return call
+
+    for name in ("fit_logistic", "crop_heads"):
+        monkeypatch.setattr(evaluate, name, watched("fit", getattr(evaluate, name)))
+    images, labels = digit_images()
+    run(make_backbone(), dataset(watched("test", lambda: (images[600:], labels[600:]))), probe=probe)
+    assert events == ["fit", "fit", "test"]
+
+
+def test_test_labels_decide_nothing_but_the_test_scores() -> None:
+    images, labels = digit_images()
+    honest, _, _ = run(make_backbone(), dataset())
+    shuffled, _, _ = run(make_backbone(), dataset(lambda: (images[600:], (labels[600:] + 1) % 10)))
+    for key in ("linear_l2", "val_linear_top1", "val_knn_top1"):
+        assert honest[key] == shuffled[key]
+    assert shuffled["test_linear_top1"] < 10
+
+
+def test_of_equal_strengths_the_strongest_is_chosen() -> None:
+    data = dataset()
+    blank = replace(data, images=torch.full_like(data.images, 128))  # nothing to learn: all strengths score the same
+    metrics, _, _ = run(make_backbone(), blank)
+    assert metrics["linear_l2"] == max(probes.L2_GRID)
+
+
+def test_evaluation_is_reproducible() -> None:
+    (first, _, _), (second, _, _) = run(make_backbone(), dataset()), run(make_backbone(), dataset())
+    assert first == second
+
+
+def test_default_k() -> None:
+    assert evaluate.default_k(EvalConfig(), 9_999) == 20
+    assert evaluate.default_k(EvalConfig(), 10_000) == 200
+    assert evaluate.default_k(EvalConfig(knn_k=5), 50_000) == 5
+
+
+def test_augmented_probe_learns_and_is_reproducible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "CROP_EPOCHS", 25)
+    (first, _, _), (second, _, _) = (run(make_backbone(), dataset(), probe="augmented") for _ in range(2))
+    assert first == second
+    assert first["test_linear_top1"] > 30  # chance is 10
+    assert first["val_linear_top1"] > 30
+    assert first["linear_lr"] in probes.LR_GRID
+
+
+def test_augmented_probe_survives_a_rate_that_diverges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rates are trained side by side: one that overflows must leave the others alone."""
+    monkeypatch.setattr(probes, "CROP_EPOCHS", 4)
+    sane, _, _ = run(make_backbone(), dataset(), probe="augmented")
+    assert sane["linear_lr"] < 1e30
+    monkeypatch.setattr(evaluate, "LR_GRID", (*probes.LR_GRID, 1e38))
+    assert run(make_backbone(), dataset(), probe="augmented")[0] == sane
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
+def test_evaluation_on_a_gpu_as_on_the_cpu() -> None:
+    network = make_backbone()
+    on_cpu, _, _ = run(network, dataset())
+    device = torch.device("cuda")
+    on_gpu, _, _ = evaluate.evaluate(network.to(device), dataset(), EvalConfig(), CROPS, 12, 0, device)
+    assert on_gpu["test_knn_top1"] == pytest.approx(on_cpu["test_knn_top1"], abs=2)
+    assert on_gpu["test_linear_top1"] == pytest.approx(on_cpu["test_linear_top1"], abs=2)

@@ -1,0 +1,145 @@
+"""`bench status`: the truth about runs from their directories, and a scheduler's word only on what is not done."""
+
+import io
+import json
+import os
+import shutil
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bench.runs import status
+from bench.runs.claim import Claim
+from bench.runs.status import Job
+from bench.runs.store import RunDir
+
+CONFIG = {"config": {"train": {"epochs": 30}}}
+
+
+def make(experiment: Path, name: str, **files: object) -> RunDir:
+    run = RunDir(experiment / "runs" / name)
+    run.path.mkdir(parents=True)
+    for file, content in {"config.json": CONFIG, **files}.items():
+        text = content if isinstance(content, str) else json.dumps(content)
+        (run.path / file).write_text(text)
+    return run
+
+
+def nobody(experiment: Path, runs: Collection[str]) -> tuple[dict[str, Job], list[str]]:
+    return {}, []
+
+
+def found(experiment: Path, ask: status.Ask = nobody) -> dict[str, tuple[str, str]]:
+    return {run.run_id: (run.state, run.detail) for run in status.survey(experiment, ask).runs}
+
+
+def test_directories_alone_tell_most(tmp_path: Path) -> None:
+    make(tmp_path, "a", **{"result.json": {}, "error.txt": "old"})
+    make(tmp_path, "b", **{"error.txt": "non-finite loss at step 3\nTraceback"})
+    make(tmp_path, "c")
+    (make(tmp_path, "d", **{"log.txt": "lost its plan"}).path / "config.json").unlink()
+    (make(tmp_path, "f").path / "config.json").unlink()  # planning was killed before it wrote the plan
+    row = {"epoch": 12, "seconds": 60.0, "step": 3}
+    with Claim.acquire(make(tmp_path, "e", **{"metrics.jsonl": json.dumps(row) + "\n"}).path) as claim:  # type: ignore[union-attr]
+        states = found(tmp_path)
+        assert states["e"] == ("running", f"epoch 12/30, 90 s left, on {claim.owner['host']}")
+    assert {name: state for name, (state, _) in states.items()} == {
+        "a": "done",
+        "b": "failed",
+        "c": "planned",
+        "d": "damaged",
+        "f": "planned",
+        "e": "running",
+    }
+    assert states["b"][1] == "non-finite loss at step 3"
+    assert found(tmp_path)["e"] == ("interrupted", "after epoch 12")
+
+
+@pytest.mark.parametrize(
+    ("job", "state"),
+    [
+        ("queued", "queued"),
+        ("running", "queued"),
+        ("ended", "lost"),
+        ("cancelled", "cancelled"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_the_scheduler_is_asked_about_what_nobody_executes(tmp_path: Path, job: str, state: str) -> None:
+    make(tmp_path, "done", **{"result.json": {}})
+    make(tmp_path, "failed", **{"error.txt": "why"})
+    make(tmp_path, "waiting")
+
+    def ask(experiment: Path, runs: Collection[str]) -> tuple[dict[str, Job], list[str]]:
+        assert (experiment, list(runs)) == (tmp_path, ["waiting"])
+        return {"waiting": Job(job, "job 7")}, ["a note"]  # type: ignore[arg-type]
+
+    assert found(tmp_path, ask)["waiting"] == (state, "job 7")
+    assert status.survey(tmp_path, ask).notes == ["a note"]
+
+
+def test_what_is_shown(tmp_path: Path) -> None:
+    for i in range(25):
+        make(tmp_path, f"run-{i:02}")
+    make(tmp_path, "bad", **{"error.txt": "[red]why[/red]"})
+    out = io.StringIO()
+    code = status.show([tmp_path], nobody, Console(file=out, width=60), watch=False)
+    lines = out.getvalue().splitlines()
+    assert code == 1
+    assert lines[0] == f"{tmp_path.name}: 26 runs: 1 failed, 25 planned"
+    assert lines[1].split() == ["bad", "failed", "[red]why[/red]"]
+    assert lines[-1].split() == ["and", "15", "more", "planned"] and len(lines) == 13
+
+
+def test_watching_ends_when_nothing_will_happen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make(tmp_path, "a")
+    monkeypatch.setattr(status, "WATCH_SECONDS", 0.1)
+    asked = []
+
+    def ask(experiment: Path, runs: Collection[str]) -> tuple[dict[str, Job], list[str]]:
+        asked.append(1)
+        if len(asked) == 3:
+            run.result.write_text("{}")
+        return {"a": Job("queued", "")}, []
+
+    assert status.show([tmp_path], ask, Console(file=io.StringIO()), watch=True) == 0
+    assert len(asked) == 3
+
+
+def test_a_run_that_ends_while_the_scheduler_answers_is_done(tmp_path: Path) -> None:
+    run = make(tmp_path, "a", **{"claim-1.json": {"released": True}})
+
+    def ask(experiment: Path, runs: Collection[str]) -> tuple[dict[str, Job], list[str]]:
+        run.result.write_text("{}")
+        return {"a": Job("ended", "job 7: COMPLETED")}, []
+
+    assert found(tmp_path, ask) == {"a": ("done", "")}
+
+
+def test_an_empty_result_is_damage(tmp_path: Path) -> None:
+    make(tmp_path, "a").result.write_text("")
+    state, reason = found(tmp_path)["a"]
+    assert state == "damaged" and "empty" in reason
+
+
+def test_10_000_runs_within_5_seconds(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    for i in range(10_000):
+        folder = runs / f"raft-0123abcd-s{i}"
+        os.makedirs(folder)  # noqa: PTH103  faster
+        (folder / "config.json").write_text("{}")
+        if i % 4:
+            (folder / "claim-1.json").write_text('{"released": true}')
+        if i % 4 > 1:
+            (folder / "result.json").write_text("{}")
+        if i % 4 == 1:
+            (folder / "error.txt").write_text("why\n")
+    start = time.monotonic()
+    counts = status.survey(tmp_path, nobody).counts
+    seconds = time.monotonic() - start
+    shutil.rmtree(runs)  # pytest keeps the folders of three sessions
+    assert counts == {"planned": 2500, "failed": 2500, "done": 5000}
+    assert seconds < 5

@@ -1,0 +1,117 @@
+"""Run directories say truthfully where a run stands, whatever happened to them."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from bench.errors import UserError
+from bench.runs import store
+from bench.runs.claim import Claim
+from bench.runs.store import RunDir
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    planned = {"schema": 1, "run_id": "raft-00000000-s0", "experiment": "x", "seed": 0}
+    return store.plan_run(tmp_path / "x", planned)
+
+
+def finish(run: RunDir, **changes: object) -> None:
+    result = {"schema": 1, "run_id": run.run_id, "metrics": {}, **changes}
+    store.write_atomic(run.result, store.dump_json(result).encode())
+
+
+def test_a_run_goes_from_pending_to_done(run: RunDir) -> None:
+    assert store.read_run(run).state == "pending"
+    claim = Claim.acquire(run.path)
+    assert claim is not None
+    with claim:
+        assert store.read_run(run).state == "running"
+    assert store.read_run(run).state == "interrupted"
+    finish(run)
+    assert store.read_run(run).state == "done"
+
+
+def test_a_failed_run_tells_its_reason(run: RunDir) -> None:
+    run.error.write_text("non-finite loss at step 3\nTraceback ...\n")
+    record = store.read_run(run)
+    assert (record.state, record.error) == ("failed", "non-finite loss at step 3")
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"schema": 1}', '{"schema": 99, "run_id": "raft-00000000-s0"}', "NaN"]
+)
+def test_a_damaged_result_is_neither_done_nor_a_crash(run: RunDir, content: str) -> None:
+    run.result.write_text(content)
+    record = store.read_run(run)
+    assert record.state == "damaged"
+    assert record.error.startswith("result.json")
+
+
+def test_a_result_of_another_run_is_not_taken(run: RunDir) -> None:
+    finish(run, run_id="raft-00000000-s1")
+    assert store.read_run(run).state == "damaged"
+
+
+def test_a_directory_without_config_is_damaged(tmp_path: Path) -> None:
+    (tmp_path / "x" / "runs" / "stranger").mkdir(parents=True)
+    (tmp_path / "x" / "runs" / "file.txt").write_text("not a run")
+    (record,) = store.records(tmp_path / "x")
+    assert record.state == "damaged"
+
+
+def test_a_damaged_plan_is_written_anew_and_a_whole_one_is_not_once_it_has_begun(run: RunDir) -> None:
+    planned = store.parse_json(run.config.read_text())
+    (run.path / "claim-1.json").write_text('{"released": true}')
+    for damage in ("", '{"sche', "[]", "\x00"):
+        run.config.write_text(damage)
+        store.plan_run(run.path.parent.parent, planned)
+        assert store.parse_json(run.config.read_text()) == planned
+    store.plan_run(run.path.parent.parent, {**planned, "preset": "another"})
+    assert store.parse_json(run.config.read_text()) == planned
+
+
+def test_json_is_strict() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        store.dump_json({"x": float("nan")})
+    with pytest.raises(ValueError, match="NaN"):
+        store.parse_json('{"x": NaN}')
+
+
+def test_a_torn_last_line_of_the_history_is_left_out(run: RunDir) -> None:
+    run.append_history({"epoch": 1})
+    run.append_history({"epoch": 2})
+    with run.metrics.open("a") as file:
+        file.write('{"epoch": 3, "lo')
+    assert [row["epoch"] for row in run.history()] == [1, 2]
+    assert run.last_epoch() == {"epoch": 2}
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_litter(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish(run)
+    before = run.result.read_bytes()
+
+    def full_disk(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        store.write_atomic(run.result, b"new")
+    assert run.result.read_bytes() == before
+    assert sorted(os.listdir(run.path)) == ["config.json", "result.json"]
+
+
+def test_an_unwritable_folder_is_an_error_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "mkdir", denied)
+    with pytest.raises(UserError, match=r"cannot write results to .*Permission denied"):
+        store.plan_run(tmp_path / "x", {"run_id": "a"})
+
+
+def test_the_plan_is_strict_json(run: RunDir) -> None:
+    assert json.loads(run.config.read_text())["experiment"] == "x"

@@ -1,0 +1,473 @@
+"""What is sent to SLURM and what is not, with commands that only pretend."""
+
+import json
+import os
+import pickle
+import shutil
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from bench.errors import UserError
+from bench.planning import plan
+from bench.runs import status, store
+from bench.runs.status import Job
+from slurm import cancel, clusters, submission
+from slurm import commands as queue
+from slurm import submit as launch
+from slurm.sweep import Sweep, select
+
+FAKE = r"""#!/bin/bash
+# Pretends to be SLURM: notes what it was asked, answers from the files beside it.
+cd "$(dirname "$0")" || exit
+name=$(basename "$0")
+echo "$name $*" >>calls
+[ -e "$name.error" ] && { cat "$name.error" >&2; exit 1; }
+case "$name $1" in
+    sbatch*) n=$(($(cat n 2>/dev/null) + 1)); echo $n >n
+        [ "$n" = "$(cat refuse 2>/dev/null)" ] && { echo "sbatch: error: Too many jobs" >&2; exit 1; }
+        cp "$1" "script.$n"; echo "Submitted batch job $((100 + n))" ;;
+    "scontrol show") cat config ;;
+    sinfo*) printf 'main\nshort\n' ;;
+    *) cat "$name.out" 2>/dev/null ;;
+esac
+true
+"""
+
+
+CONTENT: dict[str, Any] = {  # of a submission that was never sent
+    "slurm_cluster": "lab",
+    "tasks": [["a"]],
+    "concurrent": 1,
+    "minutes": 10,
+    "margin": 60,
+    "data_dir": "data",
+    "device": "auto",
+    "command": "bench",
+    "commit": "",
+    "dirty": False,
+    "code": {},
+    "on_code_change": "refuse",
+    "cluster": "default",
+    "profile": {},
+}
+
+
+class Fake:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        for name in ("sbatch", "scontrol", "squeue", "sinfo", "scancel", "sacct", "srun"):
+            (folder / name).write_text(FAKE)
+            (folder / name).chmod(0o755)
+        self.say("config", "ClusterName = lab\nMaxArraySize            = 4\n")
+
+    def say(self, name: str, text: str) -> None:
+        (self.folder / name).write_text(text)
+
+    def calls(self, name: str) -> list[str]:
+        lines = (self.folder / "calls").read_text().splitlines()
+        return [line for line in lines if line.startswith(name)]
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    fake = Fake(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{fake.folder}:{os.environ['PATH']}")
+    return fake
+
+
+def sweep(tmp_path: Path, seeds: int = 10, profile: dict[str, object] | None = None, **options: object) -> Sweep:
+    planned = plan.plan(["random"], range(seeds), "quick", {"data.size": "8"}, {}, "exp")
+    values = {"partition": "main", **(profile or {})}
+    made = clusters.load("default", values)
+    return Sweep(planned, tmp_path / "results", tmp_path / "data", "auto", "default", made, "bench ...", **options)  # type: ignore[arg-type]
+
+
+def squeue(made: submission.Submission, **states: str) -> str:
+    """squeue's answer: state by "job_index"."""
+    rows = ((*key.removeprefix("t").rpartition("_"), state) for key, state in states.items())
+    return "".join(f"{job}|{index}|{state}|None|{made.job_name}\n" for job, _, index, state in rows)
+
+
+def only(tmp_path: Path) -> submission.Submission:
+    (made,) = submission.read_all(tmp_path / "results" / "exp")[0]
+    return made
+
+
+def text(console: Console) -> str:
+    return console.export_text()
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(record=True, width=200, quiet=False)
+
+
+def test_arrays_are_no_longer_than_the_cluster_allows(fake: Fake, tmp_path: Path, console: Console) -> None:
+    assert launch.submit(sweep(tmp_path, seeds=10, runs_per_job=2, max_parallel=3), console) == 0
+    made = only(tmp_path)
+    assert [(a.job, a.first, a.tasks) for a in made.arrays] == [("101", 0, 4), ("102", 4, 1)]
+    assert [len(task) for task in made.tasks] == [2] * 5
+    first, second = ((fake.folder / f"script.{i}").read_text() for i in (1, 2))
+    assert "--array=0-3%3" in first and "--dependency" not in first
+    assert "--array" not in second and "--dependency=afterany:101" in second, "never more than 3 at a time"
+    assert "submitted 10 runs in 5 jobs: 101 (4 tasks), 102 (1 tasks)" in text(console)
+    with next(made.folder.glob("102_submitted.pkl")).open("rb") as file:
+        task = pickle.load(file).function
+    assert (task.folder, task.index) == (str(made.folder), 4)
+
+
+def test_the_script_asks_for_what_the_profile_says(fake: Fake, tmp_path: Path, console: Console) -> None:
+    profile = {
+        "account": "a b",
+        "qos": "q",
+        "constraint": "a100|h100",
+        "mem": "16G",
+        "gpus": "a100:2",
+        "time": "1-0",
+        "setup": ["module load cuda"],
+        "environment": {"A": "x'; rm -rf $HOME"},
+        "sbatch": {"reservation": "course"},
+    }
+    launch.submit(sweep(tmp_path, 4, profile, concurrent=2, runs_per_job=2), console)
+    script = (fake.folder / "script.1").read_text()
+    for line in (
+        "--account='a b'",
+        "--qos=q",
+        "--constraint='a100|h100'",
+        "--mem=16G",
+        "--gpus-per-node=a100:2",
+        "--time=1440",
+        "--cpus-per-task=2",
+        "--reservation=course",
+        "--requeue",
+        "--signal=USR2@90",
+    ):
+        assert f"#SBATCH {line}\n" in script
+    assert "\nmodule load cuda\n" in script
+    assert """\nexport A='x'"'"'; rm -rf $HOME'\n""" in script
+
+
+def test_only_what_nobody_is_at_is_submitted(fake: Fake, tmp_path: Path, console: Console) -> None:
+    """10 runs, 4 + 4 + 2 tasks: done, pending, running, failed, timed out, and gone from SLURM's memory."""
+    request = sweep(tmp_path)
+    launch.submit(request, console)
+    made = only(tmp_path)
+    runs = [store.RunDir(tmp_path / "results" / "exp" / "runs" / run["run_id"]) for run in request.planned]
+    runs[0].result.write_text("{}")
+    runs[1].error.write_text("why\n")
+    alive = {"t101_2": "PENDING", "t101_3": "RUNNING", "t102_0": "COMPLETING", "t102_1": "CONFIGURING"}
+    fake.say("squeue.out", squeue(made, **alive, t102_2="TIMEOUT"))
+    fake.say("sacct.out", "102_2|TIMEOUT|0:15\n102_3|FAILED|9:0\n103_0|CANCELLED by 5|0:0\n103_1|OUT_OF_MEMORY|0:1\n")
+    selection = select(request)
+    assert selection.todo == [run.run_id for run in runs[6:]]
+    assert list(selection.states.values()) == ["done", "failed", *["queued"] * 4, *["lost"] * 4]
+    jobs, notes = submission.jobs_of(request.experiment, [run.run_id for run in runs[5:9]])
+    assert [job.detail for job in jobs.values()] and not notes
+    details = [jobs[run.run_id].detail for run in runs[5:9]]
+    assert details == ["job 102_1", "job 102_2: TIMEOUT", "job 102_3: FAILED, exit code 9:0", "job 103_0: CANCELLED"]
+    launch.submit(request, console)
+    assert submission.read_all(request.experiment)[0][1].tasks == [[run.run_id] for run in runs[6:]]
+
+
+def test_a_failed_run_is_retried_when_asked(fake: Fake, tmp_path: Path, console: Console) -> None:
+    request = sweep(tmp_path, 1, retry_failed=True)
+    (run,) = plan.write(request.planned, request.results)
+    run.error.write_text("why\n")
+    assert launch.submit(sweep(tmp_path, 1), console) == 1
+    fake.say("refuse", "1")
+    with pytest.raises(UserError, match="sbatch: Too many jobs"):
+        launch.submit(request, console)
+    assert run.error.read_text() == "why\n", "nothing was submitted: it is still known as failed"
+    assert launch.submit(request, console) == 0
+    assert not run.error.exists()
+
+
+def test_a_refused_array_takes_back_those_before_it(fake: Fake, tmp_path: Path, console: Console) -> None:
+    fake.say("refuse", "3")
+    with pytest.raises(UserError, match=r"^sbatch: Too many jobs; cancelled the 2 arrays before it$"):
+        launch.submit(sweep(tmp_path), console)
+    assert fake.calls("scancel") == ["scancel --quiet 101 102"]
+    assert only(tmp_path).cancelled()
+    assert len(select(sweep(tmp_path)).todo) == 10
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        (
+            "sbatch.error",
+            "sbatch: error: invalid account\nallocation failure: Invalid account\n",
+            "sbatch: invalid acc",
+        ),
+        ("scontrol.error", "slurm_load_ctl_conf error: Unable to contact slurm controller\n", "scontrol: .*contact"),
+    ],
+)
+def test_nothing_is_left_of_what_slurm_refuses(
+    fake: Fake, tmp_path: Path, console: Console, file: str, content: str, message: str
+) -> None:
+    fake.say(file, content)
+    with pytest.raises(UserError, match=message) as error:
+        launch.submit(sweep(tmp_path), console)
+    assert "\n" not in str(error.value)
+    assert not [path for path in (tmp_path / "results").rglob("*") if path.is_file()]
+
+
+def test_an_unknown_partition(fake: Fake, tmp_path: Path, console: Console) -> None:
+    with pytest.raises(UserError, match=r"unknown partition 'shrot': did you mean 'short'\? one of main, short"):
+        launch.submit(sweep(tmp_path, profile={"partition": "main,shrot"}), console)
+    assert not (tmp_path / "results").exists()
+
+
+def test_without_slurm(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="SLURM is not installed here: no 'sbatch' on the PATH"):
+        launch.submit(sweep(tmp_path), console)
+    assert launch.dry(sweep(tmp_path, runs_per_job=4), console) == 0
+    shown = text(console)
+    assert "arrays of at most 1001 tasks, as profile 'default' says" in shown
+    assert "exp: 10 runs" in shown and "3 jobs in 1 array, 4 runs a job" in shown
+    assert "#SBATCH --array=0-2%3" in shown and "no estimate" in shown
+    assert not (tmp_path / "results").exists()
+
+
+def test_dry_shows_the_script_that_is_sent(fake: Fake, tmp_path: Path, console: Console) -> None:
+    request = sweep(tmp_path)
+    launch.dry(request, console)
+    shown = text(console).partition("script of the first array:\n")[2].strip()
+    launch.submit(request, console)
+    made = only(tmp_path)
+    sent = (fake.folder / "script.1").read_text().strip()
+    assert shown.replace("SUBMISSION", made.folder.name).replace("=bench-exp\n", f"={made.job_name}\n") == sent
+
+
+def test_dry_estimates_from_earlier_runs(fake: Fake, tmp_path: Path, console: Console) -> None:
+    request = sweep(tmp_path)
+    for run, seconds in zip(plan.write(request.planned[:2], request.results), (3000, 4200), strict=True):
+        timing = {"train_seconds": seconds, "eval_seconds": 0}
+        run.result.write_text(json.dumps({"schema": store.SCHEMA, "run_id": run.run_id, "timing": timing}))
+    launch.dry(request, console)
+    assert "about 8.00 GPU-hours, as earlier runs took 60 min each" in text(console)
+
+
+def test_what_cannot_be_known_is_said(fake: Fake, tmp_path: Path, console: Console) -> None:
+    request = sweep(tmp_path, 1)
+    launch.submit(request, console)
+    run_id = request.planned[0]["run_id"]
+    fake.say("sacct.error", "sacct: error: Problem talking to the database: Connection refused\n")
+    jobs, notes = submission.jobs_of(request.experiment, [run_id])
+    assert jobs[run_id].state == "ended" and "accounting does not answer" in notes[0]
+    fake.say("config", "ClusterName = other\n")
+    jobs, notes = submission.jobs_of(request.experiment, [run_id])
+    assert jobs[run_id].state == "unknown" and notes == ["submitted on cluster lab, this is other: ask there"]
+    fake.say("scontrol.error", "slurm_load_ctl_conf error: Unable to contact slurm controller (connect failure)\n")
+    jobs, notes = submission.jobs_of(request.experiment, [run_id])
+    assert jobs[run_id].state == "unknown" and "SLURM cannot be asked" in notes[0]
+    assert select(request).todo == [], "better none than twice"
+    (only(tmp_path).folder / "submission.json").write_text("{")
+    assert "submission.json cannot be read" in submission.jobs_of(request.experiment, [run_id])[1][0]
+
+
+def test_another_clusters_numbers_are_not_ours(fake: Fake, tmp_path: Path, console: Console) -> None:
+    """A cluster set up anew counts from 1 again: a stranger's job 101 says nothing about our runs."""
+    request = sweep(tmp_path, 1)
+    launch.submit(request, console)
+    fake.say("squeue.out", "101|N/A|RUNNING|None|train.sh\n")
+    assert len(select(request).todo) == 1
+    fake.say("squeue.out", f"101|N/A|RUNNING|None|{only(tmp_path).job_name}\n")
+    assert select(request).todo == []
+    fake.say("squeue.error", "slurm_load_jobs error: Invalid job id specified\n")
+    assert len(select(request).todo) == 1
+
+
+def test_cancel(fake: Fake, tmp_path: Path, console: Console) -> None:
+    request = sweep(tmp_path)
+    launch.submit(request, console)
+    made = only(tmp_path)
+    fake.say("squeue.out", squeue(made, t101_0="COMPLETED", t102_0="RUNNING", t103_0="PENDING", t103_1="PENDING"))
+    cancel.cancel(request.experiment, console)
+    assert fake.calls("scancel") == ["scancel --quiet 102 103"]
+    assert "cancelled 3 jobs of exp" in text(console)
+    fake.say("squeue.out", "")
+    assert set(select(request).states.values()) == {"cancelled"}
+
+
+def test_cancel_does_not_hide_what_was_lost_before(fake: Fake, tmp_path: Path, console: Console) -> None:
+    request = sweep(tmp_path, 2)
+    launch.submit(request, console)
+    made = only(tmp_path)
+    fake.say("squeue.out", squeue(made, t101_0="FAILED", t101_1="RUNNING"))
+    cancel.cancel(request.experiment, console)
+    fake.say("squeue.out", "")
+    fake.say("sacct.out", "101_0|FAILED|9:0\n101_1|CANCELLED by 0|0:0\n")
+    states = list(select(request).states.values())
+    assert states == ["lost", "cancelled"]
+
+
+def test_a_cancel_that_slurm_refuses_is_not_noted(fake: Fake, tmp_path: Path, console: Console) -> None:
+    request = sweep(tmp_path, 1)
+    launch.submit(request, console)
+    fake.say("squeue.out", squeue(only(tmp_path), t101_0="PENDING").replace("|0|", "|N/A|"))
+    fake.say("scancel.error", "scancel: error: Unable to contact slurm controller\n")
+    with pytest.raises(UserError, match="contact"):
+        cancel.cancel(request.experiment, console)
+    assert not only(tmp_path).cancelled()
+
+
+def test_runs_are_not_lost_while_they_are_being_submitted(fake: Fake, tmp_path: Path, console: Console) -> None:
+    """`bench status` beside a `bench sweep` that waits for sbatch's answer."""
+    request = sweep(tmp_path, 1)
+    launch.submit(request, console)
+    made = replace(only(tmp_path), arrays=(), pid=os.getpid())
+    made.write()
+    run_id = request.planned[0]["run_id"]
+    jobs, _ = submission.jobs_of(request.experiment, [run_id])
+    assert jobs[run_id] == Job("queued", "being submitted")
+    replace(made, pid=2**22 + 1).write()  # its process is gone
+    assert submission.jobs_of(request.experiment, [run_id])[0][run_id].state == "ended"
+
+
+def test_what_a_dead_submitter_left_in_the_queue_is_cancelled(fake: Fake, tmp_path: Path, console: Console) -> None:
+    """Killed between sbatch's answer and its own note: the tasks have nothing to do, the runs are sent again."""
+    request = sweep(tmp_path, 1)
+    launch.submit(request, console)
+    made = replace(only(tmp_path), arrays=(), pid=2**22 + 1)
+    made.write()
+    fake.say(
+        "squeue", FAKE.replace("*) cat", "*--name=*) echo 101 ;;\n    *) cat", 1).replace('"$name $1"', '"$name $*"')
+    )
+    assert launch.submit(request, console) == 0
+    assert fake.calls("scancel") == ["scancel --quiet 101"]
+    assert "cancelled its 101" in text(console)
+    assert [array.job for array in submission.read_all(request.experiment)[0][1].arrays] == ["102"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_until_an_array_is_written_down(
+    fake: Fake, tmp_path: Path, console: Console, number: signal.Signals
+) -> None:
+    seen: list[int] = []
+    before = signal.signal(number, lambda number, _: seen.append(number))
+    fake.say("sbatch", FAKE.replace("cd ", f"kill -{int(number)} $PPID; cd ", 1))
+    try:
+        launch.submit(sweep(tmp_path, 1), console)
+    finally:
+        signal.signal(number, before)
+    assert seen == [number]
+    assert [array.job for array in only(tmp_path).arrays] == ["101"]
+
+
+def test_two_processes_do_not_submit_an_experiment_at_once(
+    fake: Fake, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "LOCK_SECONDS", 0.1)
+    request = sweep(tmp_path, 1)
+    with launch._alone(request.experiment), pytest.raises(UserError, match="another process is submitting exp"):
+        launch.submit(request, console)
+    assert launch.submit(request, console) == 0
+
+
+def test_the_users_own_filters_hide_no_job(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake.say("squeue", "#!/bin/bash\nexport -p | grep -c 'SQUEUE_\\|SLURM_TIME_FORMAT'; exit 0\n")
+    monkeypatch.setenv("SQUEUE_PARTITION", "short")
+    monkeypatch.setenv("SLURM_TIME_FORMAT", "relative")
+    assert queue.call("squeue").strip() == "0"
+
+
+@pytest.mark.parametrize("missing", ["sbatch", "srun", "scancel"])
+def test_a_part_of_slurm_is_not_enough(
+    fake: Fake, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    (fake.folder / missing).unlink()
+    monkeypatch.setenv("PATH", f"{fake.folder}:/nowhere")
+    with pytest.raises(UserError, match=f"SLURM is not installed here: no '{missing}' on the PATH"):
+        launch.submit(sweep(tmp_path, 1), console)
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_damaged_result_is_executed_again_when_asked(fake: Fake, tmp_path: Path, console: Console) -> None:
+    (run,) = plan.write(sweep(tmp_path, 1).planned, tmp_path / "results")
+    run.result.write_text("")
+    assert launch.submit(sweep(tmp_path, 1), console) == 1
+    assert launch.submit(sweep(tmp_path, 1, retry_failed=True), console) == 0
+    assert store.read_run(run).state == "pending"
+
+
+def test_a_run_that_was_begun_elsewhere_outlives_a_refusal(fake: Fake, tmp_path: Path, console: Console) -> None:
+    request = sweep(tmp_path, 1)
+    (run,) = plan.write(request.planned, request.results)
+    (run.path / "claim-1.json").write_text("{}")
+    made = submission.create(request.experiment, **CONTENT)
+    with pytest.raises(UserError), launch._unplanned_if_refused(made, [run]):
+        raise UserError("refused")
+    assert run.config.exists()
+
+
+def test_10_000_lost_runs_within_5_seconds(fake: Fake, tmp_path: Path) -> None:
+    """A cluster that lost all of it: every run has a log, a note of its job, and a reason to be found."""
+    tasks = [[f"raft-0123abcd-s{i}"] for i in range(10_000)]
+    experiment = tmp_path / "exp"
+    made = submission.create(experiment, **{**CONTENT, "tasks": tasks})
+    arrays = tuple(submission.Array(str(100 + k), 1000 * k, 1000) for k in range(10))
+    replace(made, arrays=arrays).write()
+    for i, (run_id,) in enumerate(tasks):
+        folder = experiment / "runs" / run_id
+        os.makedirs(folder)  # noqa: PTH103  faster
+        (folder / "config.json").write_text("{}")
+        (made.folder / "tasks" / f"{i}.json").write_text("{}")
+        for suffix in ("log.out", "log.err"):
+            (made.folder / f"{100 + i // 1000}_{i % 1000}_0_{suffix}").write_text("")
+    start = time.monotonic()
+    counts = status.survey(experiment, submission.jobs_of).counts
+    seconds = time.monotonic() - start
+    shutil.rmtree(experiment)
+    assert counts == {"lost": 10_000}
+    assert seconds < 5
+
+
+def test_from_inside_a_job(fake: Fake, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    """sbatch would inherit an interactive job's limits from its variables."""
+    fake.say("sbatch", FAKE.replace("cd ", "export -p | grep SLURM_ >$(dirname $0)/seen; cd ", 1))
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_MEM_PER_CPU", "100")
+    monkeypatch.setenv("SLURM_CONF", "here")
+    launch.submit(sweep(tmp_path, 1), console)
+    assert (fake.folder / "seen").read_text() == 'declare -x SLURM_CONF="here"\n'
+    assert os.environ["SLURM_JOB_ID"] == "7"
+
+
+def test_slurms_complaints_fit_on_a_line() -> None:
+    assert queue.one_line("sbatch: error: a b\nsbatch: error: a b\nfatal: c\n\n") == "a b; c"
+
+
+def test_the_users_sbatch_variables_do_not_win_over_the_script(
+    fake: Fake, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SBATCH_JOB_NAME", "mine")
+    with launch._outside_of_jobs():
+        assert "SBATCH_JOB_NAME" not in os.environ
+    assert os.environ["SBATCH_JOB_NAME"] == "mine"
+
+
+def test_a_run_whose_planning_was_killed_half_way_is_submitted(fake: Fake, tmp_path: Path, console: Console) -> None:
+    request = sweep(tmp_path)
+    empty = tmp_path / "results" / "exp" / "runs" / request.planned[0]["run_id"]
+    empty.mkdir(parents=True)
+    assert empty.name in select(request).todo
+    launch.submit(request, console)
+    assert store.read_run(store.RunDir(empty)).state == "pending"
+
+
+@pytest.mark.parametrize(
+    "message", ["Zero Bytes were transmitted or received", "Transport endpoint is not connected", "standby mode"]
+)
+def test_a_controller_that_is_away_for_a_moment_is_no_refusal(message: str) -> None:
+    assert queue.SlurmError(f"scontrol: {message}").unreachable
+    assert not queue.SlurmError("scontrol: Invalid job id specified").unreachable
