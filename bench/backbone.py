@@ -18,7 +18,7 @@ from torch import nn
 
 from bench.config.schema import BackboneConfig
 from bench.errors import UserError
-from bench.runs.store import write_atomic
+from bench.files import write_atomic
 
 __all__ = ["create", "frozen", "load", "names", "save"]
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from bench.errors import UserError, unknown
+from slurm.jobs import jobs_of
 
 # Typer ships its own click since 0.16 and uses the installed one before: this is the right class in both cases.
 ClickException: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
@@ -138,10 +139,9 @@ def status(
     from rich.console import Console
 
     from bench.runs import status as states
-    from slurm import submission
 
     experiments = [results / name for name in _known(results, [experiment] if experiment else [])]
-    raise typer.Exit(states.show(experiments, submission.jobs_of, Console(highlight=False, markup=False), watch))
+    raise typer.Exit(states.show(experiments, jobs_of, Console(highlight=False, markup=False), watch))
 
 
 @app.command()
@@ -198,8 +198,8 @@ def speed(
 ) -> None:
     """Measure a training step and its parts, beside what the hardware allows and what a PIL pipeline gives."""
     from bench.config.schema import RunConfig, parse_overrides
+    from bench.files import dump_json
     from bench.planning import plan
-    from bench.runs.store import dump_json
     from bench.training import speed as speeds
     from bench.training import workers as local
 
@@ -227,7 +227,7 @@ def _execute(
     from bench.planning import plan
     from bench.runs import provenance
     from bench.training import workers as local
-    from bench.training.orders import WorkerSettings
+    from bench.training.orders import Orders
 
     console = Console(highlight=False, markup=False)
     names = local.devices(device)
@@ -235,7 +235,7 @@ def _execute(
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     runs = plan.write(planned, results)
     commit, dirty = provenance.git_state()
-    settings = WorkerSettings(
+    settings = Orders(
         runs=[str(run.path.absolute()) for run in runs],
         data_dir=str(data_dir.absolute()),
         device=names[0],

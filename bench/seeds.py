@@ -5,6 +5,7 @@ one place (say, a method's dropout) shifts the draws in another (say, the augmen
 """
 
 import hashlib
+from enum import IntEnum
 from typing import Literal
 
 import torch
@@ -12,9 +13,26 @@ import torch
 Stream = Literal["init", "order", "augment", "probe"]
 
 
+class Init(IntEnum):
+    """What the stream "init" is drawn for: its first index."""
+
+    BACKBONE = 0
+    HEADS = 1
+    ONLINE_PROBE = 2
+    STEP = 3  # dropout and the like: one generator an optimizer step
+
+
+class Probe(IntEnum):
+    """What the stream "probe" is drawn for: its first index."""
+
+    DIAGNOSTICS = 0
+    CHOICE = 1  # crops of the linear layers from which validation chooses a rate
+    FINAL = 2  # crops of the layer that is tested
+
+
 def stream(seed: int, name: Stream, *index: int) -> torch.Generator:
     """A CPU generator for `name` ("init" | "order" | "augment" | "probe"), e.g. one an epoch or one a step."""
-    digest = hashlib.sha256(repr((seed, name, *index)).encode()).digest()
+    digest = hashlib.sha256(repr((seed, name, *map(int, index))).encode()).digest()
     generator = torch.Generator()
     generator.manual_seed(int.from_bytes(digest[:8], "little") >> 1)  # 63 bits: manual_seed takes an int64
     return generator

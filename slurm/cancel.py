@@ -4,8 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from slurm import commands as queue
-from slurm import submission
+from slurm import commands, submission
 
 
 def cancel(experiment: Path, console: Console) -> None:
@@ -14,18 +13,18 @@ def cancel(experiment: Path, console: Console) -> None:
     for problem in problems:
         console.print(f"note: {problem}", style="yellow", soft_wrap=True)
     if submissions:
-        here = queue.settings().get("ClusterName", "")
+        here = commands.configuration().get("ClusterName", "")
         submissions = [s for s in submissions if s.slurm_cluster == here]
     jobs = [array.job for s in submissions for array in s.arrays]
-    states = queue.task_states(jobs, [s.job_name for s in submissions])
+    states = commands.task_states(jobs, [s.job_name for s in submissions])
     alive = {job for (job, _), state in states.items() if not state.ended}
     for each in submissions:
         if own := [array.job for array in each.arrays if array.job in alive] + each.orphans():
             before = each.cancelled()
             each.mark_cancelled("bench cancel")  # first: a job that is told to end looks for it
             try:
-                queue.cancel(own)
-            except queue.SlurmError:
+                commands.cancel(own)
+            except commands.SlurmError:
                 if not before:
                     each.unmark_cancelled()
                 raise

@@ -96,7 +96,7 @@ def one_line(text: str) -> str:
     return "; ".join(dict.fromkeys(line for line in lines if line))
 
 
-def settings() -> dict[str, str]:
+def configuration() -> dict[str, str]:
     """SLURM's configuration, e.g. MaxArraySize, ClusterName. Raises SlurmError."""
     pairs = (line.partition("=") for line in call("scontrol", "show", "config").splitlines())
     return {key.strip(): value.strip() for key, equals, value in pairs if equals}

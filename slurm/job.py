@@ -18,11 +18,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from bench.files import dump_json, parse_json, write_atomic
 from bench.runs import claim, store
 from bench.runs.provenance import code_changes
-from bench.training.orders import WorkerSettings
+from bench.training.orders import Orders
 from bench.training.workers import LocalWorkers
-from slurm import commands as queue
+from slurm import commands
 from slurm.submission import CANCELLED, Submission, read
 
 MAX_IDLE = 3  # further attempts after one without progress
@@ -36,7 +37,7 @@ class GiveUp(RuntimeError):
     """The job ends here, as failed; the message says why."""
 
 
-class Stop:
+class Signals:
     """Signals that came: the handlers note them and do no more."""
 
     def __init__(self) -> None:
@@ -64,7 +65,7 @@ class Task:
         self.folder, self.index = folder, index
 
     def __call__(self) -> str:
-        return Execution(read(Path(self.folder)), self.index, time.time(), Stop()).to_the_end()
+        return Execution(read(Path(self.folder)), self.index, time.time(), Signals()).to_the_end()
 
     def checkpoint(self) -> Any:
         """submitit calls this if a signal comes before our handlers are there: nothing is lost, start again."""
@@ -107,7 +108,7 @@ class Ledger:
     def __init__(self, path: Path, now: Progress) -> None:
         self.path, self.best, self.idle, self.starts = path, now, 0, 1
         try:
-            old = store.parse_json(path.read_text())
+            old = parse_json(path.read_text())
             self.best, self.idle, self.starts = Progress(**old["best"]), old["idle"], old["starts"] + 1
         except (OSError, ValueError, KeyError, TypeError):
             pass  # the first start
@@ -128,17 +129,17 @@ class Ledger:
 
     def _write(self, **more: str) -> None:
         content = {"best": asdict(self.best), "idle": self.idle, "starts": self.starts, **more}
-        store.write_atomic(self.path, store.dump_json(content).encode())
+        write_atomic(self.path, dump_json(content).encode())
 
 
 class Execution:
     """One start of a task."""
 
-    def __init__(self, submission: Submission, index: int, started: float, stop: Stop) -> None:
+    def __init__(self, submission: Submission, index: int, started: float, stop: Signals) -> None:
         self.submission, self.stop = submission, stop
         self.runs = [store.RunDir(submission.experiment / "runs" / run_id) for run_id in submission.tasks[index]]
         self.job = os.environ["SLURM_JOB_ID"]
-        self.limit = queue.end_of(self.job) or started + 60 * submission.minutes
+        self.limit = commands.end_of(self.job) or started + 60 * submission.minutes
         """When SLURM will kill us, seconds since the epoch."""
         self.ledger = Ledger(submission.folder / "tasks" / f"{index}.json", measure(self.runs))
         self.seen: dict[str, claim.ClaimFile] = {}
@@ -180,7 +181,7 @@ class Execution:
         waiting = False
         for run in self.runs:
             state = store.read_run(run).state
-            if state in ("pending", "interrupted"):
+            if state in ("planned", "interrupted"):
                 return "yes"
             if state == "running" and (owner := claim.newest_claim(run.path)):
                 waiting |= self._may_end(run, owner)
@@ -205,7 +206,7 @@ class Execution:
         Workers look at the code too, once they have read it: it may be edited while they start.
         """
         self._check_code()
-        settings = WorkerSettings(
+        settings = Orders(
             runs=[str(run.path) for run in sorted(self.runs, key=_left_by_the_dead)],
             code=self.submission.code if self.submission.on_code_change == "refuse" else {},
             data_dir=self.submission.data_dir,
@@ -244,8 +245,8 @@ class Execution:
         """Put this job back into the queue; SLURM then ends this process. Raises GiveUp if SLURM refuses."""
         while True:
             try:
-                queue.requeue(self.job)
-            except queue.SlurmError as error:
+                commands.requeue(self.job)
+            except commands.SlurmError as error:
                 say(str(error))
                 if not error.unreachable:
                     raise self.ledger.give_up(f"SLURM refused to requeue: {error}") from None

@@ -20,11 +20,11 @@ from submitit.core.utils import UncompletedJobError
 from submitit.slurm.slurm import _make_sbatch_string
 
 from bench.errors import UserError
+from bench.files import write_atomic
 from bench.planning import plan
 from bench.runs import provenance, status, store
 from bench.runs.claim import newest_claim
-from slurm import commands as queue
-from slurm import submission
+from slurm import commands, submission
 from slurm.clusters import Profile
 from slurm.estimate import estimate
 from slurm.job import Task
@@ -45,10 +45,10 @@ def dry(sweep: Sweep, console: Console) -> int:
     if not tasks:
         return 0
     try:
-        size = _array_size(queue.settings(), sweep.profile)
+        size = _array_size(commands.configuration(), sweep.profile)
         if sweep.profile.partition:
-            queue.check_partition(sweep.profile.partition)
-    except queue.SlurmError as error:
+            commands.check_partition(sweep.profile.partition)
+    except commands.SlurmError as error:
         size = _array_size({}, sweep.profile)
         console.print(f"note: {error}; arrays of at most {size} tasks, as profile {sweep.cluster!r} says")
     chunks = _chunks(len(tasks), size)
@@ -69,17 +69,17 @@ def submit(sweep: Sweep, console: Console) -> int:
     If SLURM refuses the first array, nothing is left behind; if it refuses a later one, those before are cancelled.
     Raises UserError (of SLURM: with its own message).
     """
-    queue.require("sbatch", "srun", "squeue", "scancel", "scontrol")
-    facts = queue.settings()
+    commands.require("sbatch", "srun", "squeue", "scancel", "scontrol")
+    facts = commands.configuration()
     if sweep.profile.partition:
-        queue.check_partition(sweep.profile.partition)
+        commands.check_partition(sweep.profile.partition)
     with _alone(sweep.experiment):
         return _submit(sweep, facts, console)
 
 
 def _submit(sweep: Sweep, facts: dict[str, str], console: Console) -> int:
     for folder, orphans in _orphans(sweep.experiment, facts.get("ClusterName", "")):
-        queue.cancel(orphans)
+        commands.cancel(orphans)
         listed = ", ".join(orphans)
         console.print(f"note: {folder.name} was interrupted while it was submitted; cancelled its {listed}")
     selection = select(sweep)
@@ -166,7 +166,7 @@ def _submit_arrays(sweep: Sweep, made: submission.Submission, chunks: list[range
     except BaseException as error:
         told = _taken_back(made)
         if isinstance(error, UncompletedJobError):
-            raise queue.SlurmError(f"sbatch: {queue.one_line(str(error))}{told}") from None
+            raise commands.SlurmError(f"sbatch: {commands.one_line(str(error))}{told}") from None
         raise
     return made
 
@@ -175,8 +175,8 @@ def _taken_back(made: submission.Submission) -> str:
     """Cancel what SLURM has of a submission, written down or not; what to tell of it."""
     made.mark_cancelled("not every array was accepted")
     try:
-        queue.cancel(sorted({array.job for array in made.arrays} | queue.named(made.job_name)))
-    except queue.SlurmError as problem:
+        commands.cancel(sorted({array.job for array in made.arrays} | commands.named(made.job_name)))
+    except commands.SlurmError as problem:
         made.unmark_cancelled()
         told = f"the {len(made.arrays)} arrays before it are queued and could not be cancelled ({problem})"
     else:
@@ -245,7 +245,7 @@ def _failures_forgotten(runs: Sequence[store.RunDir]) -> Iterator[None]:
         yield
     except BaseException:
         for path, content in reasons.items():
-            store.write_atomic(path, content)
+            write_atomic(path, content)
         raise
 
 

@@ -11,9 +11,11 @@ from rich.console import Console
 
 from bench.errors import unknown
 from bench.runs import status, store
+from bench.runs.identity import seed_list
 from bench.training.workers import DEVICES
-from slurm import clusters, submission
+from slurm import clusters
 from slurm.clusters import Profile
+from slurm.jobs import jobs_of
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class Selection:
 def select(sweep: Sweep) -> Selection:
     """Leave out what is done, running or queued, and what failed unless it is to be retried."""
     run_ids = [run["run_id"] for run in sweep.planned]
-    found = status.survey(sweep.experiment, submission.jobs_of, set(run_ids))
+    found = status.survey(sweep.experiment, jobs_of, set(run_ids))
     states = dict.fromkeys(run_ids, "new") | {run.run_id: run.state for run in found.runs}
     wanted = {"new", "planned", "interrupted", "lost", "cancelled"}
     wanted |= {"failed", "damaged"} if sweep.retry_failed else set()
@@ -136,7 +138,7 @@ def print_runs(sweep: Sweep, selection: Selection, console: Console) -> None:
         seeds: dict[str, list[int]] = {}
         for run in runs:
             seeds.setdefault(selection.states[run["run_id"]], []).append(run["seed"])
-        told = ", ".join(f"{len(own)} {state} (seeds {store.seed_list(own)})" for state, own in seeds.items())
+        told = ", ".join(f"{len(own)} {state} (seeds {seed_list(own)})" for state, own in seeds.items())
         console.print(f"  {name}  {overrides}: {told}", soft_wrap=True)
     for note in selection.notes:
         console.print(f"note: {note}", style="yellow", soft_wrap=True)

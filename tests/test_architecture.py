@@ -1,4 +1,4 @@
-"""Imports go one way: bench.cli -> slurm -> bench -> methods -> torch."""
+"""Imports go one way, downwards through the rooms; what reads results imports no torch; no file holds two ideas."""
 
 import ast
 import subprocess
@@ -10,6 +10,33 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted(path for folder in ("bench", "methods", "slurm") for path in (ROOT / folder).rglob("*.py"))
+FLOORS = [  # a room imports from the floors below it, and from itself
+    ("bench.cli",),
+    ("slurm",),
+    ("bench.training",),
+    ("bench.planning",),
+    ("bench.report",),
+    ("bench.evaluation",),
+    ("bench.data",),
+    ("bench.tables",),
+    ("bench.backbone",),
+    ("bench.runs",),
+    ("bench.config",),
+    ("bench.errors", "bench.files", "bench.seeds", "methods"),
+]
+MAX_LINES = 340
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def floor_of(module: str) -> int | None:
+    """The number of the floor that a module is on; None for what is not ours, and for the empty packages."""
+    for number, rooms in enumerate(FLOORS):
+        if any(module == room or module.startswith(f"{room}.") for room in rooms):
+            return number
+    return None
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -20,16 +47,33 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def room_of(module: str) -> str:
+    return next(room for rooms in FLOORS for room in rooms if module == room or module.startswith(f"{room}."))
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_go_one_way(path: Path) -> None:
-    packages = {name.split(".")[0] for name in imports(path)}
-    room = path.relative_to(ROOT).parts[0]
-    if room == "methods":
-        assert not packages & {"bench", "slurm"}
-    if room == "bench" and path.name != "cli.py":
-        assert "slurm" not in packages
-    if path.name != "cli.py":
-        assert not any(name.startswith("bench.cli") for name in imports(path))
+def test_imports_go_down(path: Path) -> None:
+    own = floor_of(module_of(path))
+    if own is None:
+        assert module_of(path) == "bench"
+        return
+    for name in imports(path):
+        floor = floor_of(name)
+        if floor is not None:
+            same_room = room_of(name) == room_of(module_of(path))
+            assert same_room or floor > own, f"{module_of(path)} imports {name}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_are_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize("room", ["runs", "tables", "report"])
+def test_what_reads_results_imports_no_torch(room: str) -> None:
+    modules = [module_of(path) for path in SOURCES if module_of(path).startswith(f"bench.{room}")]
+    code = f"import sys; import {', '.join(modules)}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_the_command_line_starts_without_torch() -> None:

@@ -146,7 +146,7 @@ DESCRIPTIONS = {
 }
 
 
-def settings(preset: str, method: str) -> dict[str, Any]:
+def values(preset: str, method: str) -> dict[str, Any]:
     """Nested settings of a preset for a method, for `config.resolve` to complete. Raises UserError on unknown names."""
     if preset not in PRESETS:
         raise unknown("preset", preset, PRESETS)

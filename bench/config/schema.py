@@ -1,7 +1,5 @@
-"""RunConfig: one validated, immutable description of one run; overrides; its identity."""
+"""RunConfig: one validated, immutable description of one run, and how overrides change it."""
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -193,22 +191,6 @@ class RunConfig(Section):
             except ValidationError as error:
                 raise _first_problem(error, METHODS[name].Config, f"{name}'s method.") from None
         return {**values, "method": section}
-
-    @property
-    def config_hash(self) -> str:
-        """8 hex digits: equal for equal results-deciding settings, whatever the seed, path, device or machine."""
-        values = self.model_dump(mode="json")
-        for key in ("threads", "checkpoint_epochs"):
-            del values["train"][key]
-        del values["data"]["skip_bad"]  # what was left out is decided by the files
-        if values["data"]["fingerprint"]:  # the content counts, not where the folder lies
-            values["data"]["name"] = "folder"
-        text = json.dumps(values, sort_keys=True, allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-    def run_id(self, seed: int) -> str:
-        """`<method>-<config_hash>-s<seed>`, the name of the run's directory."""
-        return f"{self.method_name}-{self.config_hash}-s{seed}"
 
 
 def parse_overrides(settings: list[str]) -> dict[str, str]:

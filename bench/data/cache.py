@@ -21,11 +21,11 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 from bench.errors import UserError
-from bench.runs import store
+from bench.files import dump_json, parse_json, write_atomic
 
 Pixels = npt.NDArray[np.uint8]
 Channels = tuple[float, float, float]
-BATCH = 256  # images in memory at a time
+AT_ONCE = 256  # images in memory
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"})
 
@@ -85,7 +85,7 @@ def cached(path: Path, size: int, source: Callable[[], Source], skip_bad: bool =
 def _open(path: Path, size: int, skip_bad: bool) -> Split | None:
     """The cached split, or None if it is missing, not whole, or lacks images that the caller wants."""
     try:
-        about = store.parse_json(path.with_suffix(".json").read_text(encoding="utf-8"))
+        about = parse_json(path.with_suffix(".json").read_text(encoding="utf-8"))
         # copy-on-write: a read-only array would make torch warn at every opening
         images = np.load(path, mmap_mode="c", allow_pickle=False)
         whole = path.stat().st_size == images.offset + images.nbytes
@@ -141,7 +141,7 @@ def _write(path: Path, size: int, source: Source, skip_bad: bool) -> None:
         "std": moments.std,
         "skipped": skipped,
     }
-    store.write_atomic(path.with_suffix(".json"), store.dump_json(about, indent=None).encode(errors="backslashreplace"))
+    write_atomic(path.with_suffix(".json"), dump_json(about, indent=None).encode(errors="backslashreplace"))
 
 
 def _write_header(file: IO[bytes], n: int, size: int) -> int:
@@ -191,8 +191,8 @@ def resized(images: Tensor, size: int) -> Pixels:
 
 def array_batches(images: Tensor, labels: Sequence[int], size: int) -> Iterator[Batch]:
     """Batches of images uint8 [N, 1 or 3, H, W] that are in memory already."""
-    for start in range(0, len(images), BATCH):
-        part = slice(start, start + BATCH)
+    for start in range(0, len(images), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
         yield Batch(resized(images[part], size), [int(label) for label in labels[part]], [])
 
 
@@ -208,8 +208,8 @@ def file_batches(root: Path, files: Sequence[tuple[str, int]], size: int) -> Ite
             return None, label, f"{name} ({reason.replace(str(root / name), 'image')})"
 
     with ThreadPoolExecutor() as pool:
-        for start in range(0, len(files), BATCH):
-            results = list(pool.map(read, files[start : start + BATCH]))
+        for start in range(0, len(files), AT_ONCE):
+            results = list(pool.map(read, files[start : start + AT_ONCE]))
             good = [(pixels, label) for pixels, label, _ in results if pixels is not None]
             images = [pixels for pixels, _ in good]
             yield Batch(

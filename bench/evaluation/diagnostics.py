@@ -9,12 +9,11 @@ from torch import Tensor
 from bench.backbone import frozen
 from bench.data.augment import Augmentation
 from bench.data.datasets import Dataset
-from bench.evaluation.protocol import features
-from bench.seeds import stream
+from bench.evaluation.protocol import FORWARD_BATCH, features
+from bench.seeds import Probe, stream
 from methods import Method
 
 MAX_IMAGES = 5_000  # all of CIFAR-10's validation split
-BATCH = 256  # images of a forward pass
 ROWS = 1_000  # of the matrix of pairwise similarities, at once
 
 
@@ -70,10 +69,10 @@ def diagnose(
     if len(index) > MAX_IMAGES:
         index = index[torch.linspace(0, len(index) - 1, MAX_IMAGES).long()]
     centre = features(method.backbone, dataset.images, index, dataset.mean, dataset.std, device)  # [n, D]
-    draws = stream(seed, "probe", 0)
+    draws = stream(seed, "probe", Probe.DIAGNOSTICS)
     pairs = []
     with frozen(method), torch.autocast(device.type, enabled=False):
-        for part in torch.split(index, BATCH):
+        for part in torch.split(index, FORWARD_BATCH):
             images = dataset.images[part.to(dataset.images.device)].to(device)
             pairs.append([F.normalize(method.embed(view).float(), dim=1) for view in augment(images, draws)])
     z1, z2 = (torch.cat(views) for views in zip(*pairs, strict=True))  # [n, D]

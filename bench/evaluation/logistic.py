@@ -2,56 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.nn.utils import skip_init
-
-from bench.backbone import frozen
-from bench.data.augment import Augmentation
-from bench.data.datasets import Dataset
-from bench.seeds import stream
-
-KNN_TEMPERATURE = 0.1  # a neighbour at cosine s votes with exp(s / 0.1), as in lightly
-SIMILARITIES = 2**24  # cosines in memory at once: 64 MB
+from torch import Tensor
 
 L2_GRID = tuple(10.0**-i for i in range(-1, 7))  # strongest first: 10, 1, ... 1e-6; 7 decades
 TOLERANCE = 1e-5  # of the largest entry of the preconditioned gradient
 MIN_CURVATURE = 1e-5  # of the preconditioner: directions without variance would bring float32's noise to the front
-
-LR_GRID = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # of the linear layers trained on crops
-CROP_EPOCHS = 100
-CROP_BATCH = 256
 
 
 def top1(predicted: Tensor, labels: Tensor) -> float:
     """Accuracy in percent of predicted class indices [n]."""
     assert len(labels) > 0
     return 100 * (predicted == labels.to(predicted.device)).double().mean().item()
-
-
-@torch.no_grad()
-def knn_top1(bank: Tensor, bank_labels: Tensor, queries: Tensor, query_labels: Tensor, k: int, n_classes: int) -> float:
-    """Weighted kNN accuracy in percent: bank [m, D], queries [n, D], labels [m], [n]; k is cut to m.
-
-    A query's class is the one with the largest sum of exp(cosine / 0.1) over its k nearest neighbours.
-    Queries are taken in slices, so that the n x m cosines are never in memory.
-    """
-    bank, queries = F.normalize(bank, dim=1), F.normalize(queries, dim=1)
-    bank_labels = bank_labels.to(bank.device)
-    k = min(k, len(bank))
-    slice_size = max(1, min(256, SIMILARITIES // len(bank)))
-    cosines = bank.new_empty(slice_size, len(bank))  # one buffer: fresh memory for each slice costs more than topk
-    predicted = []
-    for part in torch.split(queries, slice_size):
-        cos = torch.mm(part, bank.T, out=cosines[: len(part)])  # [b, m]
-        nearest, index = cos.topk(k, dim=1)  # [b, k]
-        votes = torch.zeros(len(part), n_classes, dtype=torch.float64, device=bank.device)
-        votes.scatter_add_(1, bank_labels[index], (nearest.double() / KNN_TEMPERATURE).exp())
-        predicted.append(votes.argmax(dim=1))
-    return top1(torch.cat(predicted), query_labels)
 
 
 @dataclass(frozen=True)
@@ -150,42 +114,3 @@ def _minimise(
     lbfgs.step(objective)
     w, b = parameters()
     return w.float(), b.float()
-
-
-def crop_heads(
-    network: nn.Module,
-    dataset: Dataset,
-    index: Tensor,
-    rates: Sequence[float],
-    crops: Augmentation,
-    draws: tuple[int, int],
-    device: torch.device,
-) -> list[nn.Linear]:
-    """Linear layers, one a learning rate, trained side by side on frozen features of crops and flips.
-
-    SGD with momentum .9 and without weight decay, 100 epochs of batches of 256 (the last one of an epoch may be
-    smaller), cosine to 0 by step; all layers see the same features, one forward pass a batch. `draws` = (seed, a
-    number of the fit): order and crops come from the seed's "probe" stream.
-    """
-    seed, fit = draws
-    dim = cast(int, network.num_features)
-    heads = [skip_init(nn.Linear, dim, len(dataset.classes), device=device) for _ in rates]
-    for head in heads:
-        nn.init.zeros_(head.weight)
-        nn.init.zeros_(head.bias)
-    groups = [{"params": [*head.parameters()], "lr": lr} for head, lr in zip(heads, rates, strict=True)]
-    optimizer = torch.optim.SGD(groups, momentum=0.9, foreach=True)
-    steps = CROP_EPOCHS * -(-len(index) // CROP_BATCH)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for epoch in range(CROP_EPOCHS):
-        order = index[torch.randperm(len(index), generator=stream(seed, "probe", fit, epoch))]
-        for batch, part in enumerate(torch.split(order, CROP_BATCH)):
-            images, labels = dataset.images[part].to(device), dataset.labels[part].to(device)
-            with frozen(network), torch.autocast(device.type, enabled=False):
-                view, _ = crops(images, stream(seed, "probe", fit, epoch, batch))
-                features = network(view)  # [N, D]
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward([F.cross_entropy(head(features), labels) for head in heads])
-            optimizer.step()
-            schedule.step()
-    return heads

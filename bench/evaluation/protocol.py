@@ -9,11 +9,14 @@ from bench.backbone import frozen
 from bench.config.schema import AugmentConfig, EvalConfig
 from bench.data.augment import Augmentation, normalize
 from bench.data.datasets import Dataset
-from bench.evaluation.logistic import L2_GRID, LR_GRID, crop_heads, fit_logistic, knn_top1, top1
+from bench.evaluation.crops import LR_GRID, crop_heads
+from bench.evaluation.knn import knn_top1
+from bench.evaluation.logistic import L2_GRID, fit_logistic, top1
+from bench.seeds import Probe
 
 __all__ = ["default_k", "evaluate", "features", "knn_top1"]
 
-BATCH = 256  # images of a forward pass
+FORWARD_BATCH = 256  # images of a forward pass
 
 
 def features(
@@ -32,7 +35,7 @@ def features(
     index = torch.arange(len(images)) if index is None else index.cpu()
     parts = []
     with frozen(backbone), torch.autocast(device.type, enabled=False):
-        for part in torch.split(index, BATCH):
+        for part in torch.split(index, FORWARD_BATCH):
             batch = images[part.to(images.device)].to(device, non_blocking=True)
             parts.append(backbone(normalize(batch, mean, std)).float())
     found = torch.cat(parts)
@@ -82,10 +85,10 @@ def evaluate(
     else:
         only_crops = {"jitter": 0.0, "gray": 0.0, "blur": 0.0, "solarize": 0.0, "view2": {}}
         crops = Augmentation(augment.model_copy(update=only_crops), size, mean, std)
-        heads = crop_heads(backbone, dataset, dataset.train, LR_GRID, crops, (seed, 1), device)
+        heads = crop_heads(backbone, dataset, dataset.train, LR_GRID, crops, (seed, Probe.CHOICE), device)
         scores = [top1(_classes(head, validation), validation_labels) for head in heads]
         chosen = scores.index(max(scores))
-        head = crop_heads(backbone, dataset, labelled, [LR_GRID[chosen]], crops, (seed, 2), device)[0]
+        head = crop_heads(backbone, dataset, labelled, [LR_GRID[chosen]], crops, (seed, Probe.FINAL), device)[0]
         predict, choice = partial(_classes, head), {"linear_lr": LR_GRID[chosen]}
 
     k = default_k(config, len(labelled))

@@ -14,6 +14,7 @@ from bench.config.schema import RunConfig, resolve
 from bench.data import datasets as data
 from bench.errors import UserError, unknown
 from bench.runs import store
+from bench.runs.identity import SCHEMA, config_hash, run_id
 from methods import METHODS
 
 MAX_SEED = 2**31 - 1
@@ -67,22 +68,23 @@ def plan(
     """
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     fingerprint = cache(data.fingerprint)  # a folder is read once, not once a method
-    configs: list[tuple[RunConfig, dict[str, str]]] = []
+    configs: list[tuple[dict[str, Any], dict[str, str]]] = []
     for method in methods:
         for point in points:
             chosen = {**overrides, **point}
-            configs.append((_with_fingerprint(presets.settings(preset, method), chosen, fingerprint), chosen))
+            config = _with_fingerprint(presets.values(preset, method), chosen, fingerprint)
+            configs.append((config.model_dump(mode="json"), chosen))
     return [
         {
-            "schema": store.SCHEMA,
-            "run_id": config.run_id(seed),
+            "schema": SCHEMA,
+            "run_id": run_id(config, seed),
             "experiment": experiment,
-            "method": config.method_name,
+            "method": config["method_name"],
             "preset": preset,
             "seed": seed,
-            "config_hash": config.config_hash,
+            "config_hash": config_hash(config),
             "overrides": chosen,
-            "config": config.model_dump(mode="json"),
+            "config": config,
         }
         for seed in seeds
         for config, chosen in configs

@@ -17,7 +17,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from bench.report import columns as present
+from bench.report.columns import COLUMNS, DASH, boards, p_value, records
 from bench.report.grid_figures import grid_figure, grid_plane_figure
 from bench.report.palette import colour, in_order, marker
 from bench.tables.leaderboard import Tables, on_board, scores
@@ -44,7 +44,7 @@ BELOW = 0.24  # where the seeds' dots are, in rows below the mean: not hidden by
 
 def figures(tables: Tables) -> Iterator[tuple[str, str, Figure]]:
     """(file name without suffix, caption, figure) of every figure that the tables have data for."""
-    labelled = list(present.boards(tables.leaderboard))
+    labelled = list(boards(tables.leaderboard))
     for label, rows in labelled:
         suffix = f"-{slug(label)}" if len(labelled) > 1 else ""
         for name, (caption, draw) in DRAWERS.items():
@@ -104,7 +104,7 @@ def leaderboard_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
     figure = Figure(figsize=(6.4, 1.1 + 0.36 * len(rows)), layout="constrained")
     axes = figure.subplots()
     points = scores(_runs(tables, rows), metric)
-    for y, row in enumerate(present.records(rows)):
+    for y, row in enumerate(records(rows)):
         method, mean = row["method"], row[f"{metric}_mean"]
         half = row[f"{metric}_high"] - mean
         _dots(axes, points[method], y, colour(method))
@@ -116,7 +116,7 @@ def leaderboard_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
     axes.set_xlim(max(0, axes.get_xlim()[0]), min(100.5, axes.get_xlim()[1]))
     if rows["reference"].any() and not rows["reference"].all():
         axes.axhline((~rows["reference"]).sum() - 0.5, color="#999999", lw=0.8)
-    axes.set_xlabel(f"{present.COLUMNS[metric].header} accuracy (%), mean, 95 % interval, seeds")
+    axes.set_xlabel(f"{COLUMNS[metric].header} accuracy (%), mean, 95 % interval, seeds")
     return figure
 
 
@@ -172,21 +172,21 @@ def difference_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
     figure = Figure(figsize=(6.4, 1.1 + 0.32 * len(pairs)), layout="constrained")
     axes = figure.subplots()
     points = scores(_runs(tables, rows), tables.metric)
-    for y, pair in enumerate(present.records(pairs)):
+    for y, pair in enumerate(records(pairs)):
         shade = "#222222" if pair["significant"] else "#8a8a8a"
         differences = (points[pair["method_a"]] - points[pair["method_b"]]).dropna()
         _dots(axes, differences, y, shade)
         half = pair["high"] - pair["difference"]
         face = shade if pair["significant"] else "white"
         axes.errorbar(pair["difference"], y, xerr=half, fmt="o", ms=6, capsize=3, lw=1.5, color=shade, mfc=face)
-        p = present.p_value(pair["p_holm"])
-        text = " not tested" if p == present.DASH else f" Holm p = {p}".replace("= <", "<")
+        p = p_value(pair["p_holm"])
+        text = " not tested" if p == DASH else f" Holm p = {p}".replace("= <", "<")
         axes.text(1.01, y, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=shade)
     axes.axvline(0, color="#555555", lw=1)
     labels = [f"{plain(a, 20)} − {plain(b, 20)}" for a, b in zip(pairs["method_a"], pairs["method_b"], strict=True)]
     axes.set_yticks(range(len(pairs)), labels)
     axes.set_ylim(len(pairs) - 0.5, -0.5)
-    axes.set_xlabel(f"difference in {present.COLUMNS[tables.metric].header} accuracy (points), 95 % interval, seeds")
+    axes.set_xlabel(f"difference in {COLUMNS[tables.metric].header} accuracy (points), 95 % interval, seeds")
     return figure
 
 
@@ -233,7 +233,7 @@ def cost_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
         unit, seconds = ("GPU-hours" if on_gpu else "hours"), 3600
     figure = Figure(figsize=(5.6, 3.4), layout="constrained")
     axes, handles = figure.subplots(), []
-    for row in present.records(rows):
+    for row in records(rows):
         method, half = row["method"], row[f"{metric}_high"] - row[f"{metric}_mean"]
         x = row["train_seconds_mean"] / seconds
         style: dict[str, Any] = {"marker": marker(method), "color": colour(method), "ms": 8, "mec": "w", "ls": ""}
@@ -243,7 +243,7 @@ def cost_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
     axes.set_ylim(max(0, axes.get_ylim()[0]), min(100.5, axes.get_ylim()[1]))
     axes.set_xlim(-0.04 * longest / seconds, 1.1 * longest / seconds or 1)  # an untrained backbone's marker is whole
     axes.set_xlabel(f"training time of one run, as measured ({unit})\n{plain(', '.join(devices))}")
-    axes.set_ylabel(f"{present.COLUMNS[metric].header} accuracy (%)")
+    axes.set_ylabel(f"{COLUMNS[metric].header} accuracy (%)")
     figure.legend(handles=handles, loc="outside right upper")
     return figure
 

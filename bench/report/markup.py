@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from bench.report.columns import Section, sections
+from bench.report.sections import Section, sections
 from bench.tables.leaderboard import Tables
 
 LEFT = ("method", "flags", "configuration")

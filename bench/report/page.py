@@ -10,18 +10,19 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from bench.report import columns as present
+from bench.report.columns import COLUMNS, DASH, boards, number, p_value, records, select
 from bench.report.figures import render
+from bench.report.sections import Section, sections
 from bench.tables.inventory import METRICS, PROVENANCE, TIMINGS
 from bench.tables.leaderboard import CHOICE, Tables, varying
 from bench.tables.statistics import TESTED_FROM
 
-COLUMNS = ("difference", "p_value", "effective_rank", "train_seconds", "budget", "flags")
+PAGE_COLUMNS = ("difference", "p_value", "effective_rank", "train_seconds", "budget", "flags")
 WIDE = ("flags", "reason", "configuration", "differs in", "versions", "path")
 
 
 @dataclass(frozen=True)
-class Column:
+class Heading:
     text: str
     numeric: bool = False
     wide: bool = False
@@ -41,7 +42,7 @@ class Sheet:
     """A sortable, filterable table of the page."""
 
     label: str
-    header: list[Column]
+    header: list[Heading]
     rows: list[Line]
     notes: list[str] = field(default_factory=list)
 
@@ -53,11 +54,11 @@ def html(
     templates = FileSystemLoader(Path(__file__).parent / "templates")
     environment = Environment(loader=templates, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     differing, shared = _settings(tables)
-    shown = present.select(columns, tables.metric, COLUMNS)
+    shown = select(columns, tables.metric, PAGE_COLUMNS)
     return environment.get_template("report.html").render(
         title=f"ssl-bench: {', '.join(experiments)}",
         summary=_summary(tables),
-        sections=[_section(section) for section in present.sections(tables, shown)],
+        sections=[_section(section) for section in sections(tables, shown)],
         figures=[_image(*figure) for figure in drawn],
         pairs=_pairs(tables),
         differing=differing,
@@ -78,9 +79,9 @@ def _summary(tables: Tables) -> str:
     return f"{len(tables.runs)} runs: {counts}{last}."
 
 
-def _section(section: present.Section) -> Sheet:
+def _section(section: Section) -> Sheet:
     text = ("method", "flags", "configuration")
-    header = [Column(name, name not in text, name in WIDE) for name in section.header]
+    header = [Heading(name, name not in text, name in WIDE) for name in section.header]
     rows = [
         Line(cells, "reference" if r in section.references else "", [c for row, c in section.bold if row == r])
         for r, cells in enumerate(section.rows)
@@ -98,7 +99,7 @@ def _image(name: str, caption: str, figure: Figure) -> dict[str, Any]:
 def _sheet(label: str, frame: pd.DataFrame, columns: list[str]) -> Sheet:
     """A table of raw values: dashes for what does not exist."""
     numeric = {name: frame[name].dtype.kind in "iuf" for name in columns}
-    header = [Column(name, numeric[name], name in WIDE) for name in columns]
+    header = [Heading(name, numeric[name], name in WIDE) for name in columns]
     measured = {name: name.endswith(("_mean", "_sd")) or name in (*METRICS, *TIMINGS) for name in columns}
     cells = zip(*([_text(value, measured[name]) for value in frame[name]] for name in columns), strict=True)
     kinds = frame["state"] if "state" in frame else [""] * len(frame)
@@ -108,7 +109,7 @@ def _sheet(label: str, frame: pd.DataFrame, columns: list[str]) -> Sheet:
 def _text(value: Any, measured: bool = False) -> str:
     """A value as text: a measurement with 4 digits, a setting as it was written."""
     if value is None or value == "" or value != value:
-        return present.DASH
+        return DASH
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:{'#.4g' if measured else 'g'}}" if isinstance(value, float) else str(value)
@@ -117,16 +118,14 @@ def _text(value: Any, measured: bool = False) -> str:
 def _pairs(tables: Tables) -> Sheet:
     frame = tables.pairs.copy()
     frame["difference"] = [f"{value:+.2f}" for value in frame["difference"]]
-    frame["interval"] = [
-        f"[{a}, {b}]" for a, b in zip(*(map(present.number, frame[k]) for k in ("low", "high")), strict=True)
-    ]
+    frame["interval"] = [f"[{a}, {b}]" for a, b in zip(*(map(number, frame[k]) for k in ("low", "high")), strict=True)]
     for name in ("p_t", "p_permutation", "p_holm"):
-        frame[name] = [present.p_value(value) for value in frame[name]]
+        frame[name] = [p_value(value) for value in frame[name]]
     columns = ["dataset", "preset", "method_a", "method_b", "n", "difference", "interval"]
     sheet = _sheet("Differences", frame, [*columns, "p_t", "p_permutation", "p_holm", "significant"])
     numeric = ("n", "difference", "p_t", "p_permutation", "p_holm")
     names = {"p_t": "p (paired t)", "p_permutation": "p (sign flips)", "p_holm": "p (Holm)", "n": "seeds"}
-    sheet.header = [Column(names.get(column.text, column.text), column.text in numeric) for column in sheet.header]
+    sheet.header = [Heading(names.get(column.text, column.text), column.text in numeric) for column in sheet.header]
     few = tables.pairs["n"].min() if len(tables.pairs) else 0
     sheet.notes = [
         "method_a − method_b on common seeds; intervals: 95 %, of one difference (not adjusted).",
@@ -144,16 +143,16 @@ def _pairs(tables: Tables) -> Sheet:
 def _settings(tables: Tables) -> tuple[Sheet, list[tuple[str, str]]]:
     """Settings in which the chosen configurations differ, a column a configuration; and those that all share."""
     board = tables.leaderboard
-    several = len(list(present.boards(board))) > 1
+    several = len(list(boards(board))) > 1
     configs, names = [], []
-    for row in present.records(board):
+    for row in records(board):
         configs.append(tables.configs.get(row["config_hash"], {}))
         names.append(f"{row['method']} ({row['dataset']}, {row['preset']})" if several else row["method"])
     keys = [key for key in varying(configs) if key != "method_name"]
     rows = [Line([key, *(_text(config.get(key)) for config in configs)]) for key in keys]
     known = next((config for config in configs if config), {})
     shared = [(key, _text(value)) for key, value in known.items() if key not in keys and key != "method_name"]
-    return Sheet("Configurations", [Column("setting"), *map(Column, names)], rows), shared
+    return Sheet("Configurations", [Heading("setting"), *map(Heading, names)], rows), shared
 
 
 def _grid(tables: Tables) -> Sheet:
@@ -163,11 +162,11 @@ def _grid(tables: Tables) -> Sheet:
     columns = ["method", "dataset", *settings, "done", "planned", f"{CHOICE}_mean", f"{CHOICE}_sd"]
     columns += [f"{tables.metric}_mean", f"{tables.metric}_sd", "collapsed", "competes", "chosen"]
     sheet = _sheet("Grid", swept.loc[:, list(dict.fromkeys(columns))], list(dict.fromkeys(columns)))
-    words = {CHOICE: "val. linear", tables.metric: present.COLUMNS[tables.metric].header}
+    words = {CHOICE: "val. linear", tables.metric: COLUMNS[tables.metric].header}
     for name, word in words.items():
         for i, column in enumerate(sheet.header):
             if column.text in (f"{name}_mean", f"{name}_sd"):
-                sheet.header[i] = Column(column.text.replace(f"{name}_", f"{word} "), numeric=True)
+                sheet.header[i] = Heading(column.text.replace(f"{name}_", f"{word} "), numeric=True)
     sheet.rows = [
         Line(line.cells, bold=range(len(line.cells)) if chosen else ())
         for line, chosen in zip(sheet.rows, swept["chosen"], strict=True)
@@ -183,7 +182,7 @@ def _runs(tables: Tables) -> Sheet:
         "Runs", tables.runs.assign(collapsed=tables.runs["collapsed"].map({True: "yes", False: ""})), columns
     )
     sheet.header = [
-        Column(names.get(c.text, c.text), c.numeric, names.get(c.text, c.text) in WIDE) for c in sheet.header
+        Heading(names.get(c.text, c.text), c.numeric, names.get(c.text, c.text) in WIDE) for c in sheet.header
     ]
     return sheet
 
@@ -193,6 +192,6 @@ def _provenance(tables: Tables) -> Sheet:
     names = [name for name in PROVENANCE if name not in ("restarts", "started", "finished", "command")]
     done = tables.runs[tables.runs["state"] == "done"]
     if done.empty:
-        return Sheet("Provenance", [*map(Column, names), Column("runs", True)], [])
+        return Sheet("Provenance", [*map(Heading, names), Heading("runs", True)], [])
     counts = done[names].fillna("").astype(str).value_counts(sort=False).reset_index(name="runs")
     return _sheet("Provenance", counts, [*names, "runs"])

@@ -1,19 +1,19 @@
 """Tables -> files and the terminal: CSV here, Markdown and LaTeX; figures and the HTML page on demand."""
 
-import contextlib
 import io
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from bench.errors import UserError, unknown
-from bench.report import columns as present
+from bench.files import write_atomic
+from bench.report.columns import COLUMNS, select
 from bench.report.markup import latex, markdown
+from bench.report.terminal import print_leaderboard
 from bench.runs import store
 from bench.tables.leaderboard import BOARD, Tables, collect
 
@@ -21,8 +21,6 @@ FORMATS = ("csv", "md", "tex", "html", "png", "pdf")
 MD_COLUMNS = ("difference", "effective_rank", "train_seconds", "budget", "flags")
 TEX_COLUMNS = ("difference", "effective_rank")  # what fits a page; search budgets and failures are in the notes
 PAGES = {"md": "leaderboard.md", "tex": "leaderboard.tex", "html": "report.html", "png": "figures"}
-CONSOLE_NOTES = 12
-METHOD_WIDTH = 16  # of the terminal's columns; longer names are folded
 WARNINGS = 10
 LOG = logging.getLogger(__name__)
 
@@ -40,19 +38,19 @@ def write(
 
     console: where to print the leaderboard too.
 
-    formats: of FORMATS; columns: of present.COLUMNS, for the leaderboard; metric: the accuracy that ranks.
+    formats: of FORMATS; columns: of columns.COLUMNS, for the leaderboard; metric: the accuracy that ranks.
     out: a folder, by default that of the one experiment, or results/reports/A+B of several.
     Raises UserError on an unknown name, or if `out` cannot be written.
     """
     if not formats:
         raise UserError(f"no format named: one of {', '.join(FORMATS)}")
     if columns is not None and not columns:
-        raise UserError(f"no column named: one of {', '.join(present.COLUMNS)}")
+        raise UserError(f"no column named: one of {', '.join(COLUMNS)}")
     for name in formats:
         if name not in FORMATS:
             raise unknown("format", name, FORMATS)
     experiments = experiments or store.experiments(results)
-    present.select(columns, metric, ())  # before the work: a wrong name is told at once
+    select(columns, metric, ())  # before the work: a wrong name is told at once
     tables = collect(results, experiments, metric)
     for problem in tables.problems.head(WARNINGS).itertuples():
         LOG.warning("cannot be used as found: %s/%s: %s", problem.experiment, problem.path, problem.reason)
@@ -91,7 +89,7 @@ def _write(
 
     def save(name: str, content: bytes) -> None:
         (folder / name).parent.mkdir(exist_ok=True)
-        store.write_atomic(folder / name, content)
+        write_atomic(folder / name, content)
         written.append(folder / name)
 
     if "csv" in formats:
@@ -100,9 +98,9 @@ def _write(
         if tables.overall.empty:  # one board: what was written of several must not stay
             (folder / "overall.csv").unlink(missing_ok=True)
     if "md" in formats:
-        save("leaderboard.md", markdown(tables, names, present.select(columns, tables.metric, MD_COLUMNS)).encode())
+        save("leaderboard.md", markdown(tables, names, select(columns, tables.metric, MD_COLUMNS)).encode())
     if "tex" in formats:
-        save("leaderboard.tex", latex(tables, present.select(columns, tables.metric, TEX_COLUMNS)).encode())
+        save("leaderboard.tex", latex(tables, select(columns, tables.metric, TEX_COLUMNS)).encode())
     if {"png", "pdf", "html"} & set(formats):
         from bench.report.figures import figures, is_ours, render  # drawing libraries are slow to import
 
@@ -125,7 +123,7 @@ def frames(tables: Tables, columns: list[str] | None = None) -> dict[str, pd.Dat
     """The CSV files of a report by name; `columns` narrows the leaderboard."""
     board = tables.leaderboard
     if columns:
-        wanted = [*BOARD, *(key for column in columns for key in present.COLUMNS[column].csv)]
+        wanted = [*BOARD, *(key for column in columns for key in COLUMNS[column].csv)]
         board = board[list(dict.fromkeys(wanted))]
     found = {"runs": tables.runs, "history": tables.history, "grid": tables.grid, "leaderboard": board}
     found["pairs"] = tables.pairs
@@ -151,47 +149,3 @@ def csv(frame: pd.DataFrame) -> bytes:
 
 def _harmless(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
-
-
-def print_leaderboard(tables: Tables, console: Console, columns: list[str] | None = None) -> None:
-    """Print every board as a table of at most the console's width, with its footnotes; plain text in a file."""
-    shown = present.select(columns, tables.metric, ("effective_rank", "train_seconds", "flags"))
-    speak = _speech(console)
-    for label, rows in present.boards(tables.leaderboard):
-        table = Table(box=None, pad_edge=False, title=Text(speak(label)), title_justify="left")
-        for column in shown:
-            header, numeric = present.COLUMNS[column].header, column not in ("method", "flags")
-            longest = max(map(len, rows["method"])) if column == "method" else 0
-            table.add_column(
-                Text(speak(header.replace(" ", "\n") if numeric else header)),
-                justify="right" if numeric else "left",
-                no_wrap=numeric,
-                min_width=min(longest, METHOD_WIDTH),
-                overflow="fold",
-            )
-        for row in present.records(rows):
-            style = "bold" if row["mark"] == "best" else "dim" if row["reference"] else ""
-            texts = (present.cell(row, column, tables.metric) for column in shown)
-            table.add_row(*(Text(speak(text), style) for text in texts))
-        console.print(table)
-        notes = present.notes(tables, rows)
-        for note in notes[:CONSOLE_NOTES]:
-            console.print(Text(speak(note), "dim"))
-        if len(notes) > CONSOLE_NOTES:
-            console.print(Text(f"and {len(notes) - CONSOLE_NOTES} more notes, in the report", "dim"))
-        console.print()
-    if len(tables.problems):
-        files = f"{len(tables.problems)} file{'s' * (len(tables.problems) > 1)}"
-        console.print(Text(f"warning: {files} could not be used as found; reasons in problems.csv", "yellow"))
-
-
-def _speech(console: Console) -> Callable[[str], str]:
-    """Text as the console's encoding can show it."""
-    plain = str.maketrans({"±": "+/-", "–": "-", "×": "x"})
-
-    def speak(text: str) -> str:
-        with contextlib.suppress(UnicodeEncodeError):
-            return text.encode(console.encoding).decode(console.encoding)
-        return text.translate(plain).encode(console.encoding, "backslashreplace").decode(console.encoding)
-
-    return speak

@@ -63,7 +63,7 @@ class Watcher:
         table = Table.grid(padding=(0, 2))
         for record in self.running():
             table.add_row(*(Text(cell) for cell in _cells(record)))
-        waiting = sum(record.state in ("pending", "interrupted") for record in self.unfinished.values())
+        waiting = sum(record.state in ("planned", "interrupted") for record in self.unfinished.values())
         if waiting:
             table.add_row(Text(f"{waiting} waiting", style="dim"))
         return table

@@ -15,6 +15,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from bench.files import first_line, parse_json
 from bench.runs import claim, store
 from bench.runs.progress import duration, time_left
 
@@ -102,7 +103,7 @@ def look(run: store.RunDir) -> RunStatus:
     if owner and claim.is_alive(owner):
         return RunStatus(run.run_id, "running", _progress(run, owner))
     if "error.txt" in names:
-        return RunStatus(run.run_id, "failed", store.first_line(run.error))
+        return RunStatus(run.run_id, "failed", first_line(run.error))
     if not names:  # planning was killed between the directory and its file: the same sweep writes it
         return RunStatus(run.run_id, "planned")
     if "config.json" not in names:
@@ -123,7 +124,7 @@ def _is_empty(path: Path) -> bool:
 def _progress(run: store.RunDir, owner: claim.ClaimFile) -> str:
     """ "epoch 12/30, 4 min left, on n1 (job 12_3)"."""
     try:
-        epochs = store.parse_json(run.config.read_text(encoding="utf-8"))["config"]["train"]["epochs"]
+        epochs = parse_json(run.config.read_text(encoding="utf-8"))["config"]["train"]["epochs"]
     except (OSError, ValueError, KeyError, TypeError):
         return ""
     row = run.last_epoch()

@@ -12,22 +12,20 @@ results/<experiment>/runs/<run_id>/
 """
 
 import contextlib
-import json
 import os
 import re
-import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from bench.errors import UserError
+from bench.files import dump_json, first_line, parse_json, write_atomic
 from bench.runs.claim import CLAIM_NAME, is_alive, newest_claim
+from bench.runs.identity import SCHEMA
 
-SCHEMA = 1  # version of config.json and result.json
-
-State = Literal["done", "failed", "running", "interrupted", "pending", "damaged"]
-"""failed: error.txt; running: claimed by a live process; interrupted: begun, nobody is at it; pending: only planned;
+State = Literal["done", "failed", "running", "interrupted", "planned", "damaged"]
+"""failed: error.txt; running: claimed by a live process; interrupted: begun, no live process; planned: not begun;
 damaged: result.json or config.json cannot be read."""
 
 
@@ -184,39 +182,7 @@ def read_run(run: RunDir) -> RunRecord:
     if "error.txt" in names:
         return RunRecord(run, "failed", config, error=first_line(run.error))
     begun = any(CLAIM_NAME.fullmatch(name) for name in names)
-    return RunRecord(run, "interrupted" if begun else "pending", config)
-
-
-def dataset_label(section: Mapping[str, Any]) -> str:
-    """What tables call a dataset, from a config's `data`: its name, or folder:<last name>@<8 hex> of an image folder.
-
-    The fingerprint tells folders apart that have the same name; the path is this machine's and no one else's.
-    """
-    name, fingerprint = str(section["name"]), str(section.get("fingerprint", ""))
-    if not name.startswith("folder:"):
-        return name
-    return f"folder:{Path(name.removeprefix('folder:')).name}@{fingerprint[:8]}"
-
-
-def seed_list(seeds: Iterable[int]) -> str:
-    """[0, 1, 2, 5] -> "0-2,5" """
-    ordered = sorted(set(map(int, seeds)))
-    parts: list[list[int]] = []
-    for seed in ordered:
-        if parts and seed == parts[-1][-1] + 1:
-            parts[-1].append(seed)
-        else:
-            parts.append([seed])
-    return ",".join(str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts)
-
-
-def first_line(path: Path) -> str:
-    """The first line of a text file, "" if it cannot be read."""
-    try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return file.readline().strip()
-    except OSError:
-        return ""
+    return RunRecord(run, "interrupted" if begun else "planned", config)
 
 
 def _is_object(content: bytes) -> bool:
@@ -235,45 +201,3 @@ def _object(path: Path) -> dict[str, Any]:
 
 def _reason(error: Exception) -> str:
     return (error.strerror or str(error)) if isinstance(error, OSError) else " ".join(str(error).split())
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse)
-
-
-def parse_json(text: str) -> Any:
-    """Strict JSON: NaN and Infinity are errors (ValueError)."""
-    return _DECODER.decode(text)
-
-
-def dump_json(values: Any, indent: int | None = 1) -> str:
-    """Strict JSON with a newline at its end. Raises ValueError on NaN and infinities."""
-    return json.dumps(values, indent=indent, allow_nan=False, ensure_ascii=False) + "\n"
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """The file appears whole or not at all: same-directory temporary, fsync, rename."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Make renames in `path` last through a power cut, where the file system can."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

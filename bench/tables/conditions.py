@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from bench.tables.inventory import NOT_HASHED
+from bench.runs.identity import NOT_HASHED
 
-SECTIONS = ("data", "backbone", "augment", "train", "eval")
+COMPARED = ("data", "backbone", "augment", "train", "eval")
 NOT_SET = "not set"
 """A setting that a run's configuration does not have, as of runs planned before the setting existed."""
 
@@ -20,7 +20,7 @@ def unlike(tried: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> dic
     """
     known = tried[tried["config_hash"].isin(configs.keys())]
     chosen = {str(m): configs[digest] for m, digest in known.loc[known["chosen"], ["method", "config_hash"]].to_numpy()}
-    keys = dict.fromkeys(key for config in chosen.values() for key in config if key.split(".")[0] in SECTIONS)
+    keys = dict.fromkeys(key for config in chosen.values() for key in config if key.split(".")[0] in COMPARED)
     found = {}
     for key in keys:
         values = {method: str(config.get(key, NOT_SET)) for method, config in chosen.items()}

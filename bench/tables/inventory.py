@@ -7,7 +7,6 @@ every file that is not what it should be has a row in `problems`.
 import json
 import math
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import pandas as pd
 
 from bench.errors import UserError, unknown
 from bench.runs import store
+from bench.runs.identity import NOT_HASHED, RUN_NAME, dataset_label
 from bench.tables.epochs import HistoryColumns
 
 ACCURACIES = ("test_linear_top1", "test_knn_top1", "val_linear_top1", "val_knn_top1", "online_linear_top1")
@@ -42,9 +42,6 @@ RUN_COLUMNS = (
     *("experiment", "run_id", *IDENTITY, "state", "reason", "collapsed"),
     *(*METRICS, *PROBE, *TIMINGS, "overrides", *PROVENANCE),
 )
-SECTIONS = ("method", "data", "backbone", "augment", "optim", "train", "eval")
-NOT_HASHED = ("train.threads", "train.checkpoint_epochs", "data.skip_bad")  # they change no result
-RUN_NAME = re.compile(r"(?P<method>.+)-(?P<config_hash>[0-9a-f]{8})-s(?P<seed>\d{1,18})")
 
 
 @dataclass
@@ -183,12 +180,14 @@ def _duplicates(runs: pd.DataFrame) -> Iterator[tuple[Any, str]]:
 def _identity(planned: Mapping[str, Any]) -> dict[str, Any] | None:
     """The IDENTITY of config.json; None if a part is missing or of the wrong type."""
     config = planned.get("config")
-    if not isinstance(config, dict) or not all(isinstance(config.get(name, {}), dict) for name in SECTIONS):
+    if not isinstance(config, dict) or not all(
+        isinstance(config[name], dict) for name in config if name not in ("method_name", "protocol")
+    ):
         return None
     names = {"dataset": config.get("data"), "backbone": config.get("backbone")}
     found = {key: section.get("name") for key, section in names.items() if isinstance(section, dict)}
     if isinstance(found.get("dataset"), str) and found["dataset"]:
-        found["dataset"] = store.dataset_label(config["data"])
+        found["dataset"] = dataset_label(config["data"])
     found |= {key: planned.get(key) for key in ("method", "config_hash", "preset")}
     whole = {"seed": planned.get("seed"), "protocol": config.get("protocol")}
     if len(found) != 5 or not all(isinstance(value, str) and value for value in found.values()):

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from bench.errors import unknown
-from bench.runs import store
+from bench.runs.identity import seed_list
 from bench.tables import conditions, inventory
 from bench.tables.conditions import NOT_SET
 from bench.tables.inventory import ACCURACIES, METRICS, TIMINGS
@@ -30,7 +30,7 @@ REFERENCES = ("random", "supervised")
 CHOICE = "val_linear_top1"
 BOARD = ["dataset", "preset", "protocol"]
 POINT = [*BOARD, "method", "config_hash"]
-UNFINISHED = ("pending", "running", "interrupted")
+UNFINISHED = ("planned", "running", "interrupted")
 
 Board = tuple[Any, ...]
 
@@ -237,7 +237,7 @@ def _row(method: str, tried: pd.DataFrame, used: pd.DataFrame) -> dict[str, Any]
     row |= {key: str(chosen[key] or "") for key in ("config_hash", "overrides")}
     row |= {key: int(chosen[key]) for key in ("planned", "done", "failed", "damaged", "unfinished", "collapsed")}
     row |= {
-        "seeds": store.seed_list(used["seed"]),
+        "seeds": seed_list(used["seed"]),
         "points": len(tried),
         "points_competing": int(tried["competes"].sum()),
         "budget_runs": int(tried["planned"].sum()),

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from bench.runs.store import RunDir, sync_directory, write_atomic
+from bench.files import sync_directory, write_atomic
+from bench.runs.store import RunDir
 
 UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, EOFError, struct.error, zlib.error, zipfile.BadZipFile)
 

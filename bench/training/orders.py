@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class WorkerSettings:
+class Orders:
     """What a worker needs to know beside the run directories."""
 
     runs: list[str]

@@ -22,7 +22,8 @@ from bench.data.augment import send
 from bench.errors import UserError
 from bench.evaluation.protocol import features
 from bench.runs.store import RunDir
-from bench.training import trainer as train
+from bench.training import trainer
+from bench.training.machine import keep_freed_memory, set_determinism
 
 IMAGES = 2048  # noise: no time here depends on what an image shows
 REPEATS = 5  # of every measurement; medians are reported
@@ -42,13 +43,13 @@ def measure(config: RunConfig, device_name: str) -> dict[str, Any]:
     settings leave none.
     """
     device, workers = torch.device(device_name), config.train.threads
-    train.set_determinism(config.train.threads)
-    train.keep_freed_memory()
+    set_determinism(config.train.threads)
+    keep_freed_memory()
     n = max(IMAGES, config.train.batch_size)
     images = torch.randint(0, 256, (n, 3, config.data.size, config.data.size), dtype=torch.uint8)
     dataset = _noise(images)
     with tempfile.TemporaryDirectory() as folder:
-        job = train.Run(config, 0, dataset, device, RunDir(Path(folder)))
+        job = trainer.Trainer(config, 0, dataset, device, RunDir(Path(folder)))
     if job.optimizer is None:
         raise UserError(f"--method {config.method_name}: it has no training step to measure")
     batch, total = config.train.batch_size, data.pretraining_images(config.data.name)
@@ -120,7 +121,7 @@ def describe(measured: dict[str, Any]) -> str:
     return "".join(line.format(**measured, **extra) + "\n" for line in lines)
 
 
-def _parts(job: train.Run, index: Tensor) -> dict[str, Any]:
+def _parts(job: trainer.Trainer, index: Tensor) -> dict[str, Any]:
     """Seconds of a step's parts, each by itself; and the two views."""
     device = job.device
     images, labels = job.images[index.to(job.images.device)].to(device), job.labels[index.to(job.labels.device)]
@@ -148,7 +149,7 @@ def _parts(job: train.Run, index: Tensor) -> dict[str, Any]:
     }
 
 
-def _roofline_seconds(job: train.Run, views: tuple[Tensor, Tensor]) -> float:
+def _roofline_seconds(job: trainer.Trainer, views: tuple[Tensor, Tensor]) -> float:
     """Seconds of the convolutions and matrix products of one step alone, forwards and backwards."""
     calls: dict[tuple[Any, ...], tuple[nn.Module, Tensor, int]] = {}
 
@@ -234,7 +235,7 @@ def _loader_seconds(
     return (stamps[-1] - stamps[skipped - 1]) / timed
 
 
-def _learn(job: train.Run, x1: Tensor, x2: Tensor) -> None:
+def _learn(job: trainer.Trainer, x1: Tensor, x2: Tensor) -> None:
     """A step on views from elsewhere."""
     labels = job.labels[: len(x1)]
     job.learn(send(x1, job.device), send(x2, job.device), labels)
@@ -284,7 +285,7 @@ def _noise(images: Tensor) -> data.Dataset:
     )
 
 
-def _embed(job: train.Run, images: Tensor) -> None:
+def _embed(job: trainer.Trainer, images: Tensor) -> None:
     features(job.method.backbone, images, None, job.dataset.mean, job.dataset.std, job.device)
 
 

@@ -1,15 +1,13 @@
 """One run from config to result: loop, precision, checkpoints, resume."""
 
-import ctypes
 import logging
 import math
-import os
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench import backbone
 from bench.config.schema import RunConfig
@@ -17,16 +15,16 @@ from bench.data.augment import Augmentation, send
 from bench.data.datasets import Dataset
 from bench.evaluation import diagnostics
 from bench.evaluation import protocol as evaluate
+from bench.files import dump_json, write_atomic
 from bench.runs.claim import Claim
-from bench.runs.store import RunDir, dump_json, write_atomic
-from bench.seeds import stream
+from bench.runs.store import RunDir
+from bench.seeds import Init, stream
 from bench.training import checkpoint, optim
+from bench.training.machine import autocast, compile_backbones
+from bench.training.online import OnlineProbe
 from methods import METHODS, Method
-from methods.losses import cross_entropy
 
 CHECK_STEPS = 50  # steps between reads of the losses from the device: a read waits for all work queued there
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt(3)
-ONLINE_LR = 0.1  # of the online linear layer, SGD with momentum .9, as solo-learn's classifier on CIFAR-10
 
 log = logging.getLogger("bench")
 
@@ -43,51 +41,20 @@ def build_method(config: RunConfig, seed: int, n_classes: int) -> Method:
     """The method with its initial weights. Seed k gives every method the same backbone weights."""
     kind = METHODS[config.method_name]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream(seed, "init", 0).initial_seed())
+        torch.manual_seed(stream(seed, "init", Init.BACKBONE).initial_seed())
         network = backbone.create(config.backbone, config.data.size)
-        torch.manual_seed(stream(seed, "init", 1).initial_seed())
+        torch.manual_seed(stream(seed, "init", Init.HEADS).initial_seed())
         return kind(network, config.method, **({"n_classes": n_classes} if kind.uses_labels else {}))
 
 
-class OnlineProbe:
-    """A linear layer trained beside the method on its detached features. It tells; it chooses nothing."""
-
-    def __init__(self, method: Method, n_classes: int, seed: int, device: torch.device) -> None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream(seed, "init", 2).initial_seed())
-            self.layer = nn.Linear(method.feature_dim, n_classes).to(device)
-        self.optimizer = torch.optim.SGD(self.layer.parameters(), lr=ONLINE_LR, momentum=0.9)
-        self.seen: list[Tensor] = []  # features [N, D] of this step, one entry a view
-        method.backbone.register_forward_hook(self._see)
-
-    def _see(self, module: nn.Module, inputs: tuple[Tensor, ...], features: Tensor) -> None:
-        if module.training:
-            self.seen.append(features.detach().float())
-
-    def step(self, labels: Tensor) -> None:
-        """Learn from the views that the backbone has just seen; `labels` [N], -1 where unlabelled."""
-        loss = torch.stack([cross_entropy(self.layer(features), labels) for features in self.seen]).mean()
-        self.seen.clear()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-
-    @torch.no_grad()
-    def top1(self, features: Tensor, labels: Tensor) -> float:
-        """Accuracy in percent on features [n, D] with labels [n]."""
-        device = self.layer.weight.device
-        correct = self.layer(features.to(device)).argmax(dim=1) == labels.to(device)
-        return float(100 * correct.double().mean())
-
-
-class Run:
+class Trainer:
     """State of one run in training: all that a checkpoint holds, and the loop over it."""
 
     def __init__(self, config: RunConfig, seed: int, dataset: Dataset, device: torch.device, run: RunDir) -> None:
         self.config, self.seed, self.dataset, self.device, self.dir = config, seed, dataset, device, run
         n_classes = len(dataset.classes)
         self.method = build_method(config, seed, n_classes).to(device).to(memory_format=torch.channels_last)
-        self.compiled = config.train.compile and _compile_backbones(self.method, config, device)
+        self.compiled = config.train.compile and compile_backbones(self.method, config, device)
         self.online = OnlineProbe(self.method, n_classes, seed, device)
         groups = self.method.param_groups()
         self.optimizer = optim.build(groups, config.optim) if groups else None
@@ -186,7 +153,7 @@ class Run:
 
     def forward(self, x1: Tensor, x2: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The method's losses of two views [N, 3, S, S], in the run's precision; only `uses_labels` sees labels [N]."""
-        with _autocast(self.device, self.config):
+        with autocast(self.device, self.config):
             logged: dict[str, Tensor] = self.method(x1, x2, labels) if self.method.uses_labels else self.method(x1, x2)
         return logged
 
@@ -204,7 +171,7 @@ class Run:
         assert self.optimizer is not None
         config = self.config
         x1, x2 = (x.to(memory_format=torch.channels_last) for x in (x1, x2))
-        torch.manual_seed(stream(self.seed, "init", 3, self.step).initial_seed())  # for dropout and the like
+        torch.manual_seed(stream(self.seed, "init", Init.STEP, self.step).initial_seed())  # for dropout and the like
         optim.set_lr(
             self.optimizer,
             self.step,
@@ -295,76 +262,6 @@ class Run:
         kept = [row for row in self.dir.history() if row["step"] <= self.step]
         write_atomic(self.dir.metrics, "".join(dump_json(row, indent=None) for row in kept).encode())
         return kept
-
-
-def set_determinism(threads: int) -> None:
-    """Equal inputs give equal bits on this machine; `threads` CPU threads, as float sums depend on their number."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)  # a backbone's own operations may have no such form
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False  # float32 means float32
-    torch.set_num_threads(threads)
-
-
-def keep_freed_memory() -> None:
-    """Let this process keep the memory that it frees, where glibc manages it: steps on a CPU are up to a tenth faster.
-
-    Otherwise glibc gives large activations back to the kernel, which has to zero new pages for them in every step.
-    The price: the process holds its peak until it ends.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    if mallopt is not None:
-        mallopt(M_TRIM_THRESHOLD, -1)
-        mallopt(M_MMAP_MAX, 0)
-
-
-def _compile_backbones(method: Method, config: RunConfig, device: torch.device) -> bool:
-    """torch.compile how the online backbone and a teacher's train; False, and a warning, where it does not work here.
-
-    One pass of each on a blank batch tells that, and leaves no trace. Evaluation, with its many shapes, stays eager.
-    """
-    networks = [module for module in method.modules() if type(module) is type(method.backbone)]
-    before = {name: value.clone() for name, value in method.state_dict().items()}
-    images = torch.zeros(config.train.batch_size, 3, config.data.size, config.data.size, device=device)
-    try:
-        _keep_all_compilations()
-        for network in networks:
-            network.forward = _compiled(network)
-            trained = any(parameter.requires_grad for parameter in network.parameters())
-            with torch.set_grad_enabled(trained), _autocast(device, config):
-                features = network(images.to(memory_format=torch.channels_last))
-            if trained:
-                features.sum().backward()
-    except Exception as error:
-        for network in networks:
-            network.__dict__.pop("forward", None)
-        log.warning("train.compile: not possible here, running without it (%s)", str(error).strip().split("\n")[0])
-        return False
-    finally:
-        method.load_state_dict(before)
-        method.zero_grad(set_to_none=True)
-    return True
-
-
-def _compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The network's forward pass, compiled while it trains; hooks and the state dict stay as they are."""
-    eager = network.forward
-    compiled = torch.compile(eager, dynamic=False)
-    return lambda images: compiled(images) if network.training else eager(images)
-
-
-def _keep_all_compilations() -> None:
-    """Let a worker compile for each of its runs: after 8 variants torch would go on uncompiled, without a word."""
-    from torch._dynamo import config
-
-    config.recompile_limit = 1000
-    config.accumulated_recompile_limit = 1000
-    config.fail_on_recompile_limit_hit = True
-
-
-def _autocast(device: torch.device, config: RunConfig) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16, enabled=config.train.precision == "bfloat16")
 
 
 def _resident(dataset: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:

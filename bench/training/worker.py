@@ -23,19 +23,21 @@ import torch
 from bench.config.schema import DataConfig, RunConfig
 from bench.data import datasets as data
 from bench.errors import UserError
+from bench.files import dump_json, parse_json, write_atomic
 from bench.runs import provenance, store
 from bench.runs.claim import Claim, LostClaim
-from bench.training import checkpoint
-from bench.training import trainer as train
+from bench.runs.identity import completed, dataset_label, run_id
+from bench.training import checkpoint, trainer
 from bench.training.livelog import LiveLog
-from bench.training.orders import WorkerSettings
+from bench.training.machine import keep_freed_memory, set_determinism
+from bench.training.orders import Orders
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 log = logging.getLogger("bench")
 
 
-class Stop:
+class StopRequest:
     """Whether this worker was asked to stop: by SIGTERM, SIGINT, SIGUSR2, or by its parent's death.
 
     The handler only notes the signal; the training loop asks after every step.
@@ -54,7 +56,7 @@ class Stop:
         self.signal = number
 
 
-def work(settings: WorkerSettings, stop: Callable[[], bool]) -> None:
+def work(settings: Orders, stop: Callable[[], bool]) -> None:
     """Execute every run of the list that is not done, failed or claimed by a live process.
 
     A run that fails does not stop the others. Returns early when asked to stop, or when the disk is full.
@@ -78,7 +80,7 @@ def work(settings: WorkerSettings, stop: Callable[[], bool]) -> None:
                 return
 
 
-def _execute(run: store.RunDir, settings: WorkerSettings, device: torch.device, stop: Callable[[], bool]) -> None:
+def _execute(run: store.RunDir, settings: Orders, device: torch.device, stop: Callable[[], bool]) -> None:
     state = store.read_run(run).state
     if state in ("done", "damaged", "failed"):
         return
@@ -91,7 +93,7 @@ def _execute(run: store.RunDir, settings: WorkerSettings, device: torch.device, 
             return
         try:
             _to_the_end(run, record.config, settings, device, claim, stop)
-        except train.Interrupted:
+        except trainer.Interrupted:
             log.info("stopped, to be resumed")
         except LostClaim as error:
             log.warning("%s", error)
@@ -99,47 +101,47 @@ def _execute(run: store.RunDir, settings: WorkerSettings, device: torch.device, 
             if isinstance(error, OSError) and error.errno in DISK_FULL:
                 raise  # no fault of this run: it stays to be resumed
             reason = (
-                str(error) if isinstance(error, (UserError, train.NonFinite)) else f"{type(error).__name__}: {error}"
+                str(error) if isinstance(error, (UserError, trainer.NonFinite)) else f"{type(error).__name__}: {error}"
             )
             if not claim.owned():
                 log.warning("taken over by another process; not noted as failed here: %s", reason)
                 return
             details = "" if isinstance(error, UserError) else traceback.format_exc()
             log.error("failed: %s", reason)
-            store.write_atomic(run.error, f"{' '.join(reason.split())}\n{details}".encode())
+            write_atomic(run.error, f"{' '.join(reason.split())}\n{details}".encode())
 
 
 def _to_the_end(
     run: store.RunDir,
     planned: dict[str, Any],
-    settings: WorkerSettings,
+    settings: Orders,
     device: torch.device,
     claim: Claim,
     stop: Callable[[], bool],
 ) -> None:
-    config = RunConfig(**planned["config"])
+    config = RunConfig(**completed(planned["config"]))
     seed: int = planned["seed"]
-    if config.run_id(seed) != run.run_id:
+    if run_id(config.model_dump(mode="json"), seed) != run.run_id:
         raise UserError(
             f"config.json does not belong to {run.run_id}: it was edited, or written by another version of the program"
         )
     started = _now()
-    train.set_determinism(config.train.threads)
+    set_determinism(config.train.threads)
     log.info("%s on %s, %d threads", run.run_id, device, config.train.threads)
     dataset = _dataset(config.data, settings.data_dir)
-    job = train.Run(config, seed, dataset, device, run)
+    job = trainer.Trainer(config, seed, dataset, device, run)
     live = LiveLog(settings.log, run, planned)
     try:
         job.train(claim, stop, live.add)
         outcome = job.result(claim, stop)
-    except train.Interrupted:
+    except trainer.Interrupted:
         claim.owner["step"] = job.step  # for those who ask whether there is progress
         raise
     finally:
         live.close()
     result = {
         **{key: planned[key] for key in ("schema", "run_id", "experiment", "method", "preset", "seed", "config_hash")},
-        "dataset": store.dataset_label(planned["config"]["data"]),
+        "dataset": dataset_label(planned["config"]["data"]),
         "backbone": config.backbone.name,
         "protocol": config.protocol,
         "overrides": planned["overrides"],
@@ -159,7 +161,7 @@ def _to_the_end(
         },
     }
     claim.check()
-    store.write_atomic(run.result, store.dump_json(result).encode())
+    write_atomic(run.result, dump_json(result).encode())
     checkpoint.discard(run)
     log.info(
         "done: linear %.2f %%, kNN %.2f %%",
@@ -168,7 +170,7 @@ def _to_the_end(
     )
 
 
-def _device(settings: WorkerSettings) -> torch.device:
+def _device(settings: Orders) -> torch.device:
     if settings.device not in ("auto", "cuda"):
         return torch.device(settings.device)
     if count := torch.cuda.device_count():
@@ -206,14 +208,14 @@ def _now() -> str:
 
 def main() -> None:
     """`python -m bench.training.worker < settings.json`."""
-    train.keep_freed_memory()
-    settings = WorkerSettings(**store.parse_json(sys.stdin.read()))
+    keep_freed_memory()
+    settings = Orders(**parse_json(sys.stdin.read()))
     to_parent = logging.StreamHandler()
     to_parent.setLevel(logging.WARNING)
     log.addHandler(to_parent)
     logging.raiseExceptions = False  # a log that cannot be written (a full disk) must not hide what matters
     try:
-        work(settings, Stop(settings.parent))
+        work(settings, StopRequest(settings.parent))
     except UserError as error:
         sys.exit(str(error))
 

@@ -13,9 +13,10 @@ from queue import SimpleQueue
 from rich.console import Console
 
 from bench.errors import UserError, unknown
+from bench.files import dump_json
 from bench.runs.progress import Watcher
-from bench.runs.store import RunDir, dump_json
-from bench.training.orders import WorkerSettings
+from bench.runs.store import RunDir
+from bench.training.orders import Orders
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -46,7 +47,7 @@ def available_cores() -> int:
 class LocalWorkers:
     """`jobs` worker processes over one list of runs; each run is claimed by one of them."""
 
-    def __init__(self, settings: WorkerSettings, jobs: int, names: list[str]) -> None:
+    def __init__(self, settings: Orders, jobs: int, names: list[str]) -> None:
         self.messages: SimpleQueue[str] = SimpleQueue()
         """Lines that the workers wrote to their standard error."""
         self.processes = []
@@ -106,7 +107,7 @@ class Outcome:
 
 def execute(
     runs: Sequence[RunDir],
-    settings: WorkerSettings,
+    settings: Orders,
     names: list[str],
     threads: int,
     jobs: int | None,
@@ -139,11 +140,11 @@ def execute(
             watcher.messages = workers.messages
             watcher.watch(workers.running)
             deaths += workers.deaths()
-            again = {"pending"} if workers.deaths() else set()  # what a dead worker had not begun; no second death
+            again = {"planned"} if workers.deaths() else set()  # what a dead worker had not begun; no second death
             if (elsewhere := watcher.running()) and not stops:
                 console.print(f"waiting for {len(elsewhere)} runs that another process is executing")
                 watcher.watch(lambda: bool(watcher.running()) and not stops)
-                again = {"pending", "interrupted"}
+                again = {"planned", "interrupted"}
             todo = [record.dir for record in watcher.unfinished.values() if record.state in again]
     finally:
         for number, handler in previous.items():

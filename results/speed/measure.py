@@ -34,12 +34,13 @@ from bench.config.schema import RunConfig
 from bench.data import datasets as data
 from bench.data.augment import Augmentation
 from bench.evaluation import logistic as probes
+from bench.files import dump_json, write_atomic
 from bench.planning import plan
 from bench.runs import provenance, store
 from bench.runs.claim import Claim
 from bench.tables.leaderboard import collect
-from bench.training import speed
-from bench.training import trainer as train
+from bench.training import speed, trainer
+from bench.training.machine import keep_freed_memory, set_determinism
 
 HERE = Path(__file__).parent
 THREADS = 2
@@ -84,7 +85,7 @@ def peers() -> None:
 def augmentation() -> None:
     """Images/s of two views with all operations of the preset `cifar10`, for a batch of 256."""
     chosen = config("byol", "cifar10")
-    train.set_determinism(THREADS)
+    set_determinism(THREADS)
     images = torch.randint(0, 256, (2048, 3, 32, 32), dtype=torch.uint8)
     half = (0.5, 0.5, 0.5)
     augment, draws = Augmentation(chosen.augment, 32, half, half), torch.Generator().manual_seed(0)
@@ -222,7 +223,7 @@ def _finish(run: store.RunDir, planned: dict[str, Any]) -> None:
             "timing": {"train_seconds": 1.0},
             "provenance": {},
         }
-        store.write_atomic(run.result, store.dump_json(result).encode())
+        write_atomic(run.result, dump_json(result).encode())
 
 
 # Images that do not fit in memory
@@ -242,7 +243,7 @@ def streaming(n: int = 2_000, side: int = 224) -> None:
             rough = Image.fromarray(draw.integers(0, 256, (24, 32, 3), dtype=np.uint8))
             rough.resize((500, 375), Image.Resampling.BICUBIC).save(path, quality=90)  # ImageNet's usual size
         chosen = config("byol", "cifar10", data__name=f"folder:{root}", data__size=str(side))
-        train.set_determinism(THREADS)
+        set_determinism(THREADS)
         begun = time.perf_counter()
         dataset = data.load(chosen.data, Path(folder))
         prepared = time.perf_counter() - begun
@@ -321,11 +322,11 @@ def _draw_growth(rows: list[dict[str, Any]]) -> None:
 
 def _step_milliseconds(chosen: RunConfig) -> tuple[float, int]:
     """Median time of a whole step, and the backbone's parameters."""
-    train.set_determinism(THREADS)
+    set_determinism(THREADS)
     shape = (chosen.train.batch_size, 3, chosen.data.size, chosen.data.size)
     images = torch.randint(0, 256, shape, dtype=torch.uint8)
     with tempfile.TemporaryDirectory() as folder:
-        job = train.Run(chosen, 0, speed._noise(images), CPU, store.RunDir(Path(folder)))
+        job = trainer.Trainer(chosen, 0, speed._noise(images), CPU, store.RunDir(Path(folder)))
     index = torch.arange(len(images))
     seconds = speed._seconds(lambda: job._train_step(index, 0, 0), CPU)
     network: nn.Module = job.method.backbone
@@ -346,7 +347,7 @@ if __name__ == "__main__":
     if unknown_parts := [name for name in chosen_parts if name not in PARTS]:
         sys.exit(f"unknown part {unknown_parts[0]!r}: one of {', '.join(PARTS)}")
     os.environ.setdefault("OMP_NUM_THREADS", str(THREADS))
-    train.keep_freed_memory()  # as every worker
+    keep_freed_memory()  # as every worker
     print(f"{provenance.device_name(CPU)}, {THREADS} threads, Python {platform.python_version()}")
     for name in chosen_parts:
         PARTS[name]()

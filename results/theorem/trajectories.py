@@ -20,7 +20,8 @@ from bench.data import datasets as data
 from bench.planning import plan
 from bench.report.palette import colour
 from bench.runs.claim import Claim
-from bench.training import trainer as train
+from bench.training import trainer
+from bench.training.machine import set_determinism
 
 HERE = Path(__file__).parent
 BETA = 1.0
@@ -32,8 +33,8 @@ def trajectory(method: str, predictor: str, negate: bool, folder: Path) -> list[
     planned = plan.plan([method], [0], "quick", overrides, {}, f"{predictor}-{negate}")
     (run,) = plan.write(planned, folder)
     config = RunConfig(**planned[0]["config"])
-    train.set_determinism(config.train.threads)
-    job = train.Run(config, 0, data.load(config.data, folder), torch.device("cpu"), run)
+    set_determinism(config.train.threads)
+    job = trainer.Trainer(config, 0, data.load(config.data, folder), torch.device("cpu"), run)
     if negate:
         last = [m for m in job.method.get_submodule("predictor").modules() if isinstance(m, nn.Linear)][-1]
         with torch.no_grad():

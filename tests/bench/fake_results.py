@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.runs import store
+from bench.runs.identity import dataset_label
 
 METHODS = ("raft", "byol", "byol_prime", "simsiam", "simclr", "random", "supervised")
 LEVELS = {  # made up: (linear, kNN) accuracy in percent
@@ -39,7 +39,7 @@ def fake_run(
     error: str = "FloatingPointError: non-finite loss at step 120 (last finite: 0.31)",
     **metrics: float | None,
 ) -> Path:
-    """Write one run directory and return it; state: done, failed, pending, interrupted.
+    """Write one run directory and return it; state: done, failed, planned, interrupted.
 
     A seed's luck is shared by all methods: differences are paired. `metrics` replace a result's numbers.
     """
@@ -89,7 +89,7 @@ def fake_run(
     if state == "done":
         result = {
             **identity,
-            "dataset": store.dataset_label(config["data"]),
+            "dataset": dataset_label(config["data"]),
             "backbone": config["backbone"]["name"],
             "protocol": 1,
             "metrics": numbers,
@@ -131,7 +131,7 @@ def fake_experiment(experiment: Path, seeds: int = 5, **settings: Any) -> None:
     """7 methods; one run of raft failed, one of simsiam collapsed, one of byol is missing."""
     for method in METHODS:
         for seed in range(seeds):
-            state = {("raft", 3): "failed", ("byol", 4): "pending"}.get((method, seed), "done")
+            state = {("raft", 3): "failed", ("byol", 4): "planned"}.get((method, seed), "done")
             fake_run(experiment, method, seed, state=state, collapsed=(method, seed) == ("simsiam", 2), **settings)
 
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from bench import cli
+from bench.files import parse_json
 from bench.runs import store
 
 TINY = "--set data.size=8 --set train.epochs=2 --set train.batch_size=256 --set eval.every_epochs=2"
@@ -246,7 +247,7 @@ def test_when_a_worker_is_killed_the_runs_it_had_not_begun_are_executed_all_the_
         assert time.monotonic() < deadline
         time.sleep(0.05)
         claims = [*Path("results").glob("quick/runs/*/claim-1.json")]
-    os.kill(store.parse_json(claims[0].read_text())["pid"], signal.SIGKILL)
+    os.kill(parse_json(claims[0].read_text())["pid"], signal.SIGKILL)
     out, _ = process.communicate(timeout=200)
     assert process.returncode == 1
     assert "killed: out of memory?" in out

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from bench.runs import claim, provenance, store
-from slurm import commands as queue
-from slurm import job, submission
-from slurm.job import Execution, GiveUp, Ledger, Progress, Stop
+from bench.runs.identity import SCHEMA
+from slurm import commands, job, submission
+from slurm.job import Execution, GiveUp, Ledger, Progress, Signals
 
 RUNS = ["a", "b"]
 
@@ -60,7 +60,7 @@ class World:
 
         def requeue(number: str) -> None:
             if self.refusals:
-                raise queue.SlurmError(self.refusals.pop(0))
+                raise commands.SlurmError(self.refusals.pop(0))
             self.requeued.append(number)
 
         def sleep(seconds: float) -> None:
@@ -68,8 +68,8 @@ class World:
 
         for module, name, value in (
             (job, "LocalWorkers", Workers),
-            (queue, "requeue", requeue),
-            (queue, "end_of", lambda number: self.end),
+            (commands, "requeue", requeue),
+            (commands, "end_of", lambda number: self.end),
             (time, "sleep", sleep),
             (time, "time", lambda: self.now),
             (claim, "_job", lambda: {"id": "99"}),
@@ -100,13 +100,13 @@ class World:
     def execute(self, **changes: Any) -> Execution:
         for key, value in changes.items():
             object.__setattr__(self.submission, key, value)
-        self.stop = Stop()
+        self.stop = Signals()
         return Execution(self.submission, 0, self.now, self.stop)
 
     def finish(self, *names: str) -> Callable[[], None]:
         def act() -> None:
             for name in names:
-                content = {"schema": store.SCHEMA, "run_id": name}
+                content = {"schema": SCHEMA, "run_id": name}
                 self.run(name).result.write_text(json.dumps(content))
 
         return act
@@ -146,7 +146,7 @@ def test_workers_that_die_without_progress_end_the_job(world: World) -> None:
     world.passes = [world.steps("a", 5), nothing, nothing, world.steps("a", 3), nothing]
     with pytest.raises(GiveUp, match="workers ended with status -9: tried 4 times without progress"):
         world.execute().to_the_end()
-    assert submission.gave_up(world.submission.folder, 0).startswith("workers ended")
+    assert jobs.gave_up(world.submission.folder, 0).startswith("workers ended")
     assert not world.requeued and not world.passes
 
 

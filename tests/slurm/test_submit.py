@@ -16,10 +16,11 @@ from rich.console import Console
 from bench.errors import UserError
 from bench.planning import plan
 from bench.runs import status, store
+from bench.runs.identity import SCHEMA
 from bench.runs.status import Job
-from slurm import cancel, clusters, submission
-from slurm import commands as queue
+from slurm import cancel, clusters, commands, submission
 from slurm import submit as launch
+from slurm.jobs import jobs_of
 from slurm.sweep import Sweep, select
 
 FAKE = r"""#!/bin/bash
@@ -156,7 +157,7 @@ def test_the_script_asks_for_what_the_profile_says(fake: Fake, tmp_path: Path, c
 
 
 def test_only_what_nobody_is_at_is_submitted(fake: Fake, tmp_path: Path, console: Console) -> None:
-    """10 runs, 4 + 4 + 2 tasks: done, pending, running, failed, timed out, and gone from SLURM's memory."""
+    """10 runs, 4 + 4 + 2 tasks: done, planned, running, failed, timed out, and gone from SLURM's memory."""
     request = sweep(tmp_path)
     launch.submit(request, console)
     made = only(tmp_path)
@@ -169,7 +170,7 @@ def test_only_what_nobody_is_at_is_submitted(fake: Fake, tmp_path: Path, console
     selection = select(request)
     assert selection.todo == [run.run_id for run in runs[6:]]
     assert list(selection.states.values()) == ["done", "failed", *["queued"] * 4, *["lost"] * 4]
-    jobs, notes = submission.jobs_of(request.experiment, [run.run_id for run in runs[5:9]])
+    jobs, notes = jobs_of(request.experiment, [run.run_id for run in runs[5:9]])
     assert [job.detail for job in jobs.values()] and not notes
     details = [jobs[run.run_id].detail for run in runs[5:9]]
     assert details == ["job 102_1", "job 102_2: TIMEOUT", "job 102_3: FAILED, exit code 9:0", "job 103_0: CANCELLED"]
@@ -252,7 +253,7 @@ def test_dry_estimates_from_earlier_runs(fake: Fake, tmp_path: Path, console: Co
     request = sweep(tmp_path)
     for run, seconds in zip(plan.write(request.planned[:2], request.results), (3000, 4200), strict=True):
         timing = {"train_seconds": seconds, "eval_seconds": 0}
-        run.result.write_text(json.dumps({"schema": store.SCHEMA, "run_id": run.run_id, "timing": timing}))
+        run.result.write_text(json.dumps({"schema": SCHEMA, "run_id": run.run_id, "timing": timing}))
     launch.dry(request, console)
     assert "about 8.00 GPU-hours, as earlier runs took 60 min each" in text(console)
 
@@ -262,17 +263,17 @@ def test_what_cannot_be_known_is_said(fake: Fake, tmp_path: Path, console: Conso
     launch.submit(request, console)
     run_id = request.planned[0]["run_id"]
     fake.say("sacct.error", "sacct: error: Problem talking to the database: Connection refused\n")
-    jobs, notes = submission.jobs_of(request.experiment, [run_id])
+    jobs, notes = jobs_of(request.experiment, [run_id])
     assert jobs[run_id].state == "ended" and "accounting does not answer" in notes[0]
     fake.say("config", "ClusterName = other\n")
-    jobs, notes = submission.jobs_of(request.experiment, [run_id])
+    jobs, notes = jobs_of(request.experiment, [run_id])
     assert jobs[run_id].state == "unknown" and notes == ["submitted on cluster lab, this is other: ask there"]
     fake.say("scontrol.error", "slurm_load_ctl_conf error: Unable to contact slurm controller (connect failure)\n")
-    jobs, notes = submission.jobs_of(request.experiment, [run_id])
+    jobs, notes = jobs_of(request.experiment, [run_id])
     assert jobs[run_id].state == "unknown" and "SLURM cannot be asked" in notes[0]
     assert select(request).todo == [], "better none than twice"
     (only(tmp_path).folder / "submission.json").write_text("{")
-    assert "submission.json cannot be read" in submission.jobs_of(request.experiment, [run_id])[1][0]
+    assert "submission.json cannot be read" in jobs_of(request.experiment, [run_id])[1][0]
 
 
 def test_another_clusters_numbers_are_not_ours(fake: Fake, tmp_path: Path, console: Console) -> None:
@@ -328,10 +329,10 @@ def test_runs_are_not_lost_while_they_are_being_submitted(fake: Fake, tmp_path: 
     made = replace(only(tmp_path), arrays=(), pid=os.getpid())
     made.write()
     run_id = request.planned[0]["run_id"]
-    jobs, _ = submission.jobs_of(request.experiment, [run_id])
+    jobs, _ = jobs_of(request.experiment, [run_id])
     assert jobs[run_id] == Job("queued", "being submitted")
     replace(made, pid=2**22 + 1).write()  # its process is gone
-    assert submission.jobs_of(request.experiment, [run_id])[0][run_id].state == "ended"
+    assert jobs_of(request.experiment, [run_id])[0][run_id].state == "ended"
 
 
 def test_what_a_dead_submitter_left_in_the_queue_is_cancelled(fake: Fake, tmp_path: Path, console: Console) -> None:
@@ -378,7 +379,7 @@ def test_the_users_own_filters_hide_no_job(fake: Fake, monkeypatch: pytest.Monke
     fake.say("squeue", "#!/bin/bash\nexport -p | grep -c 'SQUEUE_\\|SLURM_TIME_FORMAT'; exit 0\n")
     monkeypatch.setenv("SQUEUE_PARTITION", "short")
     monkeypatch.setenv("SLURM_TIME_FORMAT", "relative")
-    assert queue.call("squeue").strip() == "0"
+    assert commands.call("squeue").strip() == "0"
 
 
 @pytest.mark.parametrize("missing", ["sbatch", "srun", "scancel"])
@@ -397,7 +398,7 @@ def test_a_damaged_result_is_executed_again_when_asked(fake: Fake, tmp_path: Pat
     run.result.write_text("")
     assert launch.submit(sweep(tmp_path, 1), console) == 1
     assert launch.submit(sweep(tmp_path, 1, retry_failed=True), console) == 0
-    assert store.read_run(run).state == "pending"
+    assert store.read_run(run).state == "planned"
 
 
 def test_a_run_that_was_begun_elsewhere_outlives_a_refusal(fake: Fake, tmp_path: Path, console: Console) -> None:
@@ -425,7 +426,7 @@ def test_10_000_lost_runs_within_5_seconds(fake: Fake, tmp_path: Path) -> None:
         for suffix in ("log.out", "log.err"):
             (made.folder / f"{100 + i // 1000}_{i % 1000}_0_{suffix}").write_text("")
     start = time.monotonic()
-    counts = status.survey(experiment, submission.jobs_of).counts
+    counts = status.survey(experiment, jobs_of).counts
     seconds = time.monotonic() - start
     shutil.rmtree(experiment)
     assert counts == {"lost": 10_000}
@@ -444,7 +445,7 @@ def test_from_inside_a_job(fake: Fake, tmp_path: Path, console: Console, monkeyp
 
 
 def test_slurms_complaints_fit_on_a_line() -> None:
-    assert queue.one_line("sbatch: error: a b\nsbatch: error: a b\nfatal: c\n\n") == "a b; c"
+    assert commands.one_line("sbatch: error: a b\nsbatch: error: a b\nfatal: c\n\n") == "a b; c"
 
 
 def test_the_users_sbatch_variables_do_not_win_over_the_script(
@@ -462,12 +463,12 @@ def test_a_run_whose_planning_was_killed_half_way_is_submitted(fake: Fake, tmp_p
     empty.mkdir(parents=True)
     assert empty.name in select(request).todo
     launch.submit(request, console)
-    assert store.read_run(store.RunDir(empty)).state == "pending"
+    assert store.read_run(store.RunDir(empty)).state == "planned"
 
 
 @pytest.mark.parametrize(
     "message", ["Zero Bytes were transmitted or received", "Transport endpoint is not connected", "standby mode"]
 )
 def test_a_controller_that_is_away_for_a_moment_is_no_refusal(message: str) -> None:
-    assert queue.SlurmError(f"scontrol: {message}").unreachable
-    assert not queue.SlurmError("scontrol: Invalid job id specified").unreachable
+    assert commands.SlurmError(f"scontrol: {message}").unreachable
+    assert not commands.SlurmError("scontrol: Invalid job id specified").unreachable

@@ -9,7 +9,7 @@ from bench.config.schema import RunConfig, resolve
 
 
 def config(preset: str, method: str) -> RunConfig:
-    return resolve(presets.settings(preset, method), {})
+    return resolve(presets.values(preset, method), {})
 
 
 @pytest.mark.parametrize(

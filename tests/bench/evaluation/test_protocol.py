@@ -14,8 +14,7 @@ from bench import backbone
 from bench.config.schema import AugmentConfig, BackboneConfig, EvalConfig
 from bench.data.augment import normalize
 from bench.data.datasets import Dataset
-from bench.evaluation import logistic as probes
-from bench.evaluation import protocol as evaluate
+from bench.evaluation import crops, knn, logistic, protocol
 
 CPU = torch.device("cpu")
 CROPS = AugmentConfig(crop_min=0.5, flip=0.0)
@@ -54,18 +53,18 @@ def make_backbone() -> nn.Module:
 
 
 def run(network: nn.Module, data: Dataset, **config: Any) -> tuple[dict[str, float], Tensor, Tensor]:
-    return evaluate.evaluate(network, data, EvalConfig(**config), CROPS, 12, 0, CPU)
+    return protocol.evaluate(network, data, EvalConfig(**config), CROPS, 12, 0, CPU)
 
 
 def test_features_are_the_eval_mode_outputs_of_the_centre_view() -> None:
     network, data = make_backbone(), dataset()
     index = torch.tensor([5, 599, 0])
-    found = evaluate.features(network, data.images, index, data.mean, data.std, CPU)
+    found = protocol.features(network, data.images, index, data.mean, data.std, CPU)
     expected = network.eval()(normalize(data.images[index], data.mean, data.std))
     torch.testing.assert_close(found, expected)
     assert found.dtype == torch.float32
     assert not found.requires_grad
-    everything = evaluate.features(network, data.images, None, data.mean, data.std, CPU)
+    everything = protocol.features(network, data.images, None, data.mean, data.std, CPU)
     torch.testing.assert_close(everything[index], found)
 
 
@@ -73,12 +72,12 @@ def test_features_that_are_not_finite_are_said() -> None:
     network, data = make_backbone(), dataset()
     network.get_parameter("conv1.weight").data[0, 0, 0, 0] = torch.nan
     with pytest.raises(RuntimeError, match="non-finite features"):
-        evaluate.features(network, data.images, data.train, data.mean, data.std, CPU)
+        protocol.features(network, data.images, data.train, data.mean, data.std, CPU)
 
 
 @pytest.mark.parametrize("probe", ["logistic", "augmented"])
 def test_evaluation_changes_nothing(probe: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "CROP_EPOCHS", 1)
+    monkeypatch.setattr(crops, "CROP_EPOCHS", 1)
     network = make_backbone()
     network.get_submodule("bn1").eval()  # a mixture of modes
     before = {key: value.clone() for key, value in network.state_dict().items()}
@@ -97,26 +96,26 @@ def test_metrics_by_hand() -> None:
     network, data = make_backbone(), dataset()
     metrics, test, test_labels = run(network, data)
     images, labels = digit_images()
-    x = evaluate.features(network, images, None, data.mean, data.std, CPU)
+    x = protocol.features(network, images, None, data.mean, data.std, CPU)
     torch.testing.assert_close(test, x[600:])
     assert torch.equal(test_labels, labels[600:])
 
-    assert metrics["val_knn_top1"] == probes.knn_top1(x[:400], labels[:400], x[400:500], labels[400:500], 20, 10)
-    assert metrics["test_knn_top1"] == probes.knn_top1(x[:500], labels[:500], x[600:], labels[600:], 20, 10)
+    assert metrics["val_knn_top1"] == knn.knn_top1(x[:400], labels[:400], x[400:500], labels[400:500], 20, 10)
+    assert metrics["test_knn_top1"] == knn.knn_top1(x[:500], labels[:500], x[600:], labels[600:], 20, 10)
     scores = {}
-    for l2 in probes.L2_GRID:
-        fit = probes.fit_logistic(x[:400], labels[:400], 10, [l2])[0]
-        scores[l2] = probes.top1(fit.predict(x[400:500]), labels[400:500])
+    for l2 in logistic.L2_GRID:
+        fit = logistic.fit_logistic(x[:400], labels[:400], 10, [l2])[0]
+        scores[l2] = logistic.top1(fit.predict(x[400:500]), labels[400:500])
     assert metrics["val_linear_top1"] == pytest.approx(max(scores.values()), abs=1)  # one image of 100
     assert scores[metrics["linear_l2"]] >= max(scores.values()) - 1
-    fit = probes.fit_logistic(x[:500], labels[:500], 10, [metrics["linear_l2"]])[0]
-    assert metrics["test_linear_top1"] == pytest.approx(probes.top1(fit.predict(x[600:]), labels[600:]), abs=0.4)
+    fit = logistic.fit_logistic(x[:500], labels[:500], 10, [metrics["linear_l2"]])[0]
+    assert metrics["test_linear_top1"] == pytest.approx(logistic.top1(fit.predict(x[600:]), labels[600:]), abs=0.4)
     assert metrics["test_linear_top1"] > 50
 
 
 @pytest.mark.parametrize("probe", ["logistic", "augmented"])
 def test_the_test_split_is_read_once_when_all_is_chosen(probe: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "CROP_EPOCHS", 1)
+    monkeypatch.setattr(crops, "CROP_EPOCHS", 1)
     events: list[str] = []
 
     def watched(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -127,7 +126,7 @@ def test_the_test_split_is_read_once_when_all_is_chosen(probe: str, monkeypatch:
         return call
 
     for name in ("fit_logistic", "crop_heads"):
-        monkeypatch.setattr(evaluate, name, watched("fit", getattr(evaluate, name)))
+        monkeypatch.setattr(protocol, name, watched("fit", getattr(evaluate, name)))
     images, labels = digit_images()
     run(make_backbone(), dataset(watched("test", lambda: (images[600:], labels[600:]))), probe=probe)
     assert events == ["fit", "fit", "test"]
@@ -146,7 +145,7 @@ def test_of_equal_strengths_the_strongest_is_chosen() -> None:
     data = dataset()
     blank = replace(data, images=torch.full_like(data.images, 128))  # nothing to learn: all strengths score the same
     metrics, _, _ = run(make_backbone(), blank)
-    assert metrics["linear_l2"] == max(probes.L2_GRID)
+    assert metrics["linear_l2"] == max(logistic.L2_GRID)
 
 
 def test_evaluation_is_reproducible() -> None:
@@ -155,26 +154,26 @@ def test_evaluation_is_reproducible() -> None:
 
 
 def test_default_k() -> None:
-    assert evaluate.default_k(EvalConfig(), 9_999) == 20
-    assert evaluate.default_k(EvalConfig(), 10_000) == 200
-    assert evaluate.default_k(EvalConfig(knn_k=5), 50_000) == 5
+    assert protocol.default_k(EvalConfig(), 9_999) == 20
+    assert protocol.default_k(EvalConfig(), 10_000) == 200
+    assert protocol.default_k(EvalConfig(knn_k=5), 50_000) == 5
 
 
 def test_augmented_probe_learns_and_is_reproducible(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "CROP_EPOCHS", 25)
+    monkeypatch.setattr(crops, "CROP_EPOCHS", 25)
     (first, _, _), (second, _, _) = (run(make_backbone(), dataset(), probe="augmented") for _ in range(2))
     assert first == second
     assert first["test_linear_top1"] > 30  # chance is 10
     assert first["val_linear_top1"] > 30
-    assert first["linear_lr"] in probes.LR_GRID
+    assert first["linear_lr"] in crops.LR_GRID
 
 
 def test_augmented_probe_survives_a_rate_that_diverges(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rates are trained side by side: one that overflows must leave the others alone."""
-    monkeypatch.setattr(probes, "CROP_EPOCHS", 4)
+    monkeypatch.setattr(crops, "CROP_EPOCHS", 4)
     sane, _, _ = run(make_backbone(), dataset(), probe="augmented")
     assert sane["linear_lr"] < 1e30
-    monkeypatch.setattr(evaluate, "LR_GRID", (*probes.LR_GRID, 1e38))
+    monkeypatch.setattr(protocol, "LR_GRID", (*crops.LR_GRID, 1e38))
     assert run(make_backbone(), dataset(), probe="augmented")[0] == sane
 
 
@@ -184,6 +183,6 @@ def test_evaluation_on_a_gpu_as_on_the_cpu() -> None:
     network = make_backbone()
     on_cpu, _, _ = run(network, dataset())
     device = torch.device("cuda")
-    on_gpu, _, _ = evaluate.evaluate(network.to(device), dataset(), EvalConfig(), CROPS, 12, 0, device)
+    on_gpu, _, _ = protocol.evaluate(network.to(device), dataset(), EvalConfig(), CROPS, 12, 0, device)
     assert on_gpu["test_knn_top1"] == pytest.approx(on_cpu["test_knn_top1"], abs=2)
     assert on_gpu["test_linear_top1"] == pytest.approx(on_cpu["test_linear_top1"], abs=2)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import UserError
+from bench.files import dump_json
 from bench.planning import plan
 from bench.runs import store
 
@@ -85,6 +86,6 @@ def test_failed_and_unreadable_runs_are_retried_when_asked(tmp_path: Path) -> No
     failed, damaged, done = plan.write(plan.plan(["raft"], [0, 1, 2], "quick", {}, {}, "x"), tmp_path)
     failed.error.write_text("no luck\n")
     damaged.result.write_text("{")
-    done.result.write_text(store.dump_json({"schema": 1, "run_id": done.run_id}))
+    done.result.write_text(dump_json({"schema": 1, "run_id": done.run_id}))
     plan.retry([failed, damaged, done])
-    assert [store.read_run(run).state for run in (failed, damaged, done)] == ["pending", "pending", "done"]
+    assert [store.read_run(run).state for run in (failed, damaged, done)] == ["planned", "planned", "done"]

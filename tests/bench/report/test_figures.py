@@ -311,7 +311,7 @@ def test_odd_names_draw_as_they_are(tmp_path: Path) -> None:
 
 
 def test_nothing_done_draws_nothing(tmp_path: Path) -> None:
-    fake_run(tmp_path / "e", "byol", 0, state="pending")
+    fake_run(tmp_path / "e", "byol", 0, state="planned")
     assert list(figures(collect(tmp_path, ["e"]))) == []
 
 

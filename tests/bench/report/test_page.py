@@ -217,6 +217,6 @@ def test_the_page_without_a_browser(page: Path) -> None:
 
 
 def test_a_page_of_nothing_yet(tmp_path: Path) -> None:
-    fake_run(tmp_path / "e", "byol", 0, state="pending")
+    fake_run(tmp_path / "e", "byol", 0, state="planned")
     (path,) = write(tmp_path, ["e"], ["html"])
     assert "No run has finished yet." in path.read_text()

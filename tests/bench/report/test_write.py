@@ -16,7 +16,8 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from bench.errors import UserError
-from bench.report.write import csv, print_leaderboard, write
+from bench.report.terminal import print_leaderboard
+from bench.report.write import csv, write
 from bench.tables.leaderboard import collect
 
 ODD_FOLDER = "<script>alert(1)<script>, \"q\" & 'a' | $x_1$ 50% #~^\\ `é中`"  # a folder's name has no slash
@@ -124,7 +125,7 @@ def test_the_terminal_at_80_columns(tmp_path: Path) -> None:
     assert "1 failed" in raft
     text = " ".join(text.split())
     assert "raft seed 3 failed: FloatingPointError: non-finite loss at step 120" in text
-    assert "byol seed 4 missing (pending)" in text
+    assert "byol seed 4 missing (planned)" in text
     assert "simsiam seed 2 collapsed" in text
     assert "digits, preset quick, protocol version 1, seeds 0-4" in text
     assert "paired t-tests on common seeds, Holm-adjusted over all 10 pairs of methods, 5 % level" in text
@@ -147,7 +148,7 @@ def test_one_seed_has_a_dash(tmp_path: Path) -> None:
 
 
 def test_nothing_done_yet(tmp_path: Path) -> None:
-    fake_run(tmp_path / "e", "byol", 0, state="pending")
+    fake_run(tmp_path / "e", "byol", 0, state="planned")
     assert "0/1" in printed(tmp_path, ["e"])
     write(tmp_path, ["e"], ["csv", "md", "tex"])
 
@@ -329,7 +330,7 @@ def test_a_full_disk_does_not_hide_the_table(tmp_path: Path, monkeypatch: pytest
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("bench.runs.store.write_atomic", full)
+    monkeypatch.setattr("bench.runs.write_atomic", full)
     buffer = io.StringIO()
     with pytest.raises(UserError, match="No space left on device"):
         write(tmp_path, ["e"], ["csv"], console=Console(file=buffer, width=80))
@@ -348,10 +349,10 @@ def test_csv_and_the_terminal_need_no_heavy_imports(tmp_path: Path) -> None:
     fake_run(tmp_path / "e", METHODS[0], 0)
     code = (
         "import sys; from pathlib import Path; from rich.console import Console\n"
-        "from bench.report import write as report; from bench.tables import leaderboard\n"
+        "from bench.report import terminal, write; from bench.tables import leaderboard\n"
         "results = Path(sys.argv[1])\n"
-        "report.print_leaderboard(leaderboard.collect(results, ['e']), Console())\n"
-        "report.write(results, ['e'], ['csv', 'md', 'tex'])\n"
+        "terminal.print_leaderboard(leaderboard.collect(results, ['e']), Console())\n"
+        "write.write(results, ['e'], ['csv', 'md', 'tex'])\n"
         "print(sorted({'torch', 'matplotlib', 'seaborn', 'jinja2'} & set(sys.modules)), file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)

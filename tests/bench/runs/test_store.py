@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import UserError
+from bench.files import dump_json, parse_json, write_atomic
 from bench.runs import store
 from bench.runs.claim import Claim
 from bench.runs.store import RunDir
@@ -21,11 +22,11 @@ def run(tmp_path: Path) -> RunDir:
 
 def finish(run: RunDir, **changes: object) -> None:
     result = {"schema": 1, "run_id": run.run_id, "metrics": {}, **changes}
-    store.write_atomic(run.result, store.dump_json(result).encode())
+    write_atomic(run.result, dump_json(result).encode())
 
 
-def test_a_run_goes_from_pending_to_done(run: RunDir) -> None:
-    assert store.read_run(run).state == "pending"
+def test_a_run_goes_from_planned_to_done(run: RunDir) -> None:
+    assert store.read_run(run).state == "planned"
     claim = Claim.acquire(run.path)
     assert claim is not None
     with claim:
@@ -64,21 +65,21 @@ def test_a_directory_without_config_is_damaged(tmp_path: Path) -> None:
 
 
 def test_a_damaged_plan_is_written_anew_and_a_whole_one_is_not_once_it_has_begun(run: RunDir) -> None:
-    planned = store.parse_json(run.config.read_text())
+    planned = parse_json(run.config.read_text())
     (run.path / "claim-1.json").write_text('{"released": true}')
     for damage in ("", '{"sche', "[]", "\x00"):
         run.config.write_text(damage)
         store.plan_run(run.path.parent.parent, planned)
-        assert store.parse_json(run.config.read_text()) == planned
+        assert parse_json(run.config.read_text()) == planned
     store.plan_run(run.path.parent.parent, {**planned, "preset": "another"})
-    assert store.parse_json(run.config.read_text()) == planned
+    assert parse_json(run.config.read_text()) == planned
 
 
 def test_json_is_strict() -> None:
     with pytest.raises(ValueError, match="JSON"):
-        store.dump_json({"x": float("nan")})
+        dump_json({"x": float("nan")})
     with pytest.raises(ValueError, match="NaN"):
-        store.parse_json('{"x": NaN}')
+        parse_json('{"x": NaN}')
 
 
 def test_a_torn_last_line_of_the_history_is_left_out(run: RunDir) -> None:
@@ -99,7 +100,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_litter(run: RunDir, monke
 
     monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        store.write_atomic(run.result, b"new")
+        write_atomic(run.result, b"new")
     assert run.result.read_bytes() == before
     assert sorted(os.listdir(run.path)) == ["config.json", "result.json"]
 

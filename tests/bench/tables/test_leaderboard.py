@@ -16,9 +16,9 @@ from fake_results import METHODS, fake_experiment, fake_grid, fake_run, write_js
 from scipy import stats
 
 from bench.errors import UserError
-from bench.report.columns import notes
+from bench.report.notes import notes
 from bench.report.write import write
-from bench.runs.store import seed_list
+from bench.runs.identity import seed_list
 from bench.tables.leaderboard import Tables, collect
 
 
@@ -299,7 +299,7 @@ def test_incomplete_points_compete_only_if_none_is_complete(tmp_path: Path) -> N
 def test_a_method_without_results_stays_in_the_table(tmp_path: Path) -> None:
     fake_run(tmp_path / "e", "byol", 0)
     fake_run(tmp_path / "e", "raft", 0, state="failed")
-    fake_run(tmp_path / "e", "simclr", 0, state="pending")
+    fake_run(tmp_path / "e", "simclr", 0, state="planned")
     tables = collect(tmp_path, ["e"])
     assert tables.leaderboard["method"].tolist()[0] == "byol"
     assert math.isnan(row(tables, "raft")["test_linear_top1_mean"])

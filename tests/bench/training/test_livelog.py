@@ -13,7 +13,7 @@ from bench.planning import plan
 from bench.runs import store
 from bench.training import livelog, worker
 from bench.training.livelog import LiveLog
-from bench.training.orders import WorkerSettings
+from bench.training.orders import Orders
 
 ROW = {"epoch": 1, "loss": 0.5}
 
@@ -35,7 +35,7 @@ def drawn(run: store.RunDir) -> list[tuple[int, float]]:
 
 def test_tensorboard_shows_the_history_of_a_run_that_was_interrupted(tmp_path: Path) -> None:
     run = planned_run(tmp_path / "results")
-    settings = WorkerSettings([str(run.path)], str(tmp_path), "cpu", "test", "", False, log=["tensorboard"])
+    settings = Orders([str(run.path)], str(tmp_path), "cpu", "test", "", False, log=["tensorboard"])
     asked = iter([False] * 9)  # stopped in the second epoch
     worker.work(settings, lambda: next(asked, True))
     assert not run.result.exists()

@@ -18,11 +18,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.config.schema import RunConfig
 from bench.data import datasets as data
+from bench.files import dump_json
 from bench.planning import plan
-from bench.runs import store
 from bench.runs.claim import Claim
 from bench.runs.store import RunDir
-from bench.training import trainer as train
+from bench.training import trainer
+from bench.training.machine import set_determinism
+from bench.training.trainer import Trainer
 from methods import METHODS
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -50,23 +52,23 @@ def settings(method: str, **overrides: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def start(tmp_path: Path, digits: data.Dataset) -> Iterator[Callable[..., train.Run]]:
+def start(tmp_path: Path, digits: data.Dataset) -> Iterator[Callable[..., Trainer]]:
     """A planned run, ready to train: start("raft", seed=3, optim__lr="0.1")."""
     threads = torch.get_num_threads()
-    train.set_determinism(1)
+    set_determinism(1)
 
-    def make(method: str, seed: int = 0, where: str = "x", device: str = "cpu", **overrides: str) -> train.Run:
+    def make(method: str, seed: int = 0, where: str = "x", device: str = "cpu", **overrides: str) -> Trainer:
         if device == "cuda" and not torch.cuda.is_available():
             pytest.skip("no CUDA device")
         planned = plan.plan([method], [seed], "quick", settings(method, **overrides), {}, where)
         (run,) = plan.write(planned, tmp_path)
-        return train.Run(RunConfig(**planned[0]["config"]), seed, digits, torch.device(device), run)
+        return Trainer(RunConfig(**planned[0]["config"]), seed, digits, torch.device(device), run)
 
     yield make
     torch.set_num_threads(threads)
 
 
-def to_the_end(job: train.Run, should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+def to_the_end(job: Trainer, should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
     claim = Claim.acquire(job.dir.path)
     assert claim is not None
     with claim:
@@ -89,7 +91,7 @@ def without_clocks(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows]
 
 
-def weights(job: train.Run) -> dict[str, Tensor]:
+def weights(job: Trainer) -> dict[str, Tensor]:
     return {key: value.cpu().clone() for key, value in job.method.backbone.state_dict().items()}
 
 
@@ -105,7 +107,7 @@ def assert_equal_bits(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("predictor", ["mlp", "linear"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "lars"])
 def test_raft_from_h_and_byol_prime_from_minus_h_have_equal_backbones(
-    start: Callable[..., train.Run], optimizer: str, predictor: str, device: str
+    start: Callable[..., Trainer], optimizer: str, predictor: str, device: str
 ) -> None:
     """After 20 steps, bit for bit, weight decay on; and their losses differ by 4 beta."""
     overrides = {
@@ -137,7 +139,7 @@ def test_raft_from_h_and_byol_prime_from_minus_h_have_equal_backbones(
 
 
 def test_a_seed_gives_every_method_the_same_backbone_batches_and_views(
-    start: Callable[..., train.Run], monkeypatch: pytest.MonkeyPatch
+    start: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[str, list[Tensor]] = {}
     for name in METHODS:
@@ -154,7 +156,7 @@ def test_a_seed_gives_every_method_the_same_backbone_batches_and_views(
             return views
 
         monkeypatch.setattr(job, "augment", record)
-        with pytest.raises(train.Interrupted):
+        with pytest.raises(trainer.Interrupted):
             to_the_end(job, stop_at(3))
         seen[name] = draws
     reference = seen.pop("raft")
@@ -164,12 +166,12 @@ def test_a_seed_gives_every_method_the_same_backbone_batches_and_views(
         assert all(torch.equal(a, b) for a, b in zip(draws, reference, strict=True))
 
 
-def test_another_seed_gives_other_weights_orders_and_views(start: Callable[..., train.Run]) -> None:
+def test_another_seed_gives_other_weights_orders_and_views(start: Callable[..., Trainer]) -> None:
     a, b = start("byol", seed=0), start("byol", seed=1)
     assert not torch.equal(weights(a)["conv1.weight"], weights(b)["conv1.weight"])
 
 
-def test_every_epoch_has_its_own_order(start: Callable[..., train.Run]) -> None:
+def test_every_epoch_has_its_own_order(start: Callable[..., Trainer]) -> None:
     from bench.seeds import stream
 
     orders = [torch.randperm(100, generator=stream(0, "order", epoch)) for epoch in range(3)]
@@ -183,7 +185,7 @@ def test_every_epoch_has_its_own_order(start: Callable[..., train.Run]) -> None:
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", METHODS)
 def test_a_run_that_was_stopped_anywhere_ends_with_the_bits_of_one_that_was_not(
-    start: Callable[..., train.Run], name: str, device: str
+    start: Callable[..., Trainer], name: str, device: str
 ) -> None:
     whole = start(name, where="whole", device=device)
     expected = to_the_end(whole)
@@ -192,7 +194,7 @@ def test_a_run_that_was_stopped_anywhere_ends_with_the_bits_of_one_that_was_not(
         assert to_the_end(again)["metrics"] == expected["metrics"]
         return
     for steps in (0, 2, 5, 4):  # within an epoch, at its end, and again within one, resumed each time
-        with pytest.raises(train.Interrupted):
+        with pytest.raises(trainer.Interrupted):
             to_the_end(start(name, where="stopped", device=device), stop_at(steps))
     resumed = start(name, where="stopped", device=device)
     result = to_the_end(resumed)
@@ -201,7 +203,7 @@ def test_a_run_that_was_stopped_anywhere_ends_with_the_bits_of_one_that_was_not(
     assert without_clocks(resumed.dir.history()) == without_clocks(whole.dir.history())
 
 
-def test_rows_logged_after_the_checkpoint_are_forgotten_on_resume(start: Callable[..., train.Run]) -> None:
+def test_rows_logged_after_the_checkpoint_are_forgotten_on_resume(start: Callable[..., Trainer]) -> None:
     whole = start("byol", where="whole", train__checkpoint_epochs="2")
     to_the_end(whole)
     killed = start("byol", where="killed", train__checkpoint_epochs="2")
@@ -225,12 +227,12 @@ def test_rows_logged_after_the_checkpoint_are_forgotten_on_resume(start: Callabl
 
 
 def test_a_damaged_checkpoint_is_reported_and_the_bits_stay_the_same(
-    start: Callable[..., train.Run], caplog: pytest.LogCaptureFixture
+    start: Callable[..., Trainer], caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = start("simsiam", where="whole")
     expected = to_the_end(whole)
     for steps in (6, 5):
-        with pytest.raises(train.Interrupted):
+        with pytest.raises(trainer.Interrupted):
             to_the_end(start("simsiam", where="damaged"), stop_at(steps))
     job = start("simsiam", where="damaged")
     content = job.dir.checkpoint.read_bytes()
@@ -243,7 +245,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_bits_stay_the_same(
 
 
 def test_compile_takes_the_online_and_the_teachers_backbone(
-    start: Callable[..., train.Run], monkeypatch: pytest.MonkeyPatch
+    start: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counted, not compiled, as that takes a minute: the compiler here is the identity."""
     compiled: list[object] = []
@@ -260,7 +262,7 @@ def test_compile_takes_the_online_and_the_teachers_backbone(
 
 
 def test_without_a_compiler_a_run_goes_on_and_says_so(
-    start: Callable[..., train.Run], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    start: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def no_compiler(*_: object, **__: object) -> None:
         raise RuntimeError("no C++ compiler found\nlong story")
@@ -272,7 +274,7 @@ def test_without_a_compiler_a_run_goes_on_and_says_so(
 
 
 def test_a_backbone_that_the_compiler_rejects_trains_without_it_to_the_same_bits(
-    start: Callable[..., train.Run], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    start: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def rejected(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., Any]:
         raise RuntimeError(f"cannot lower {len(graph.graph.nodes)} nodes")
@@ -285,7 +287,7 @@ def test_a_backbone_that_the_compiler_rejects_trains_without_it_to_the_same_bits
 
 
 def test_every_run_of_a_worker_is_compiled_and_evaluation_is_not(
-    start: Callable[..., train.Run], monkeypatch: pytest.MonkeyPatch
+    start: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More shapes than the 8 that torch compiles by default before it gives up."""
     graphs: list[tuple[int, bool]] = []  # batch size; whether a gradient is asked for
@@ -313,7 +315,7 @@ def test_every_run_of_a_worker_is_compiled_and_evaluation_is_not(
     ("method", "optimizer"), [*((m, "sgd") for m in METHODS if m != "random"), ("raft", "lars"), ("raft", "adamw")]
 )
 def test_a_step_waits_for_nothing_from_the_device(
-    start: Callable[..., train.Run], monkeypatch: pytest.MonkeyPatch, method: str, optimizer: str, device: str
+    start: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch, method: str, optimizer: str, device: str
 ) -> None:
     """No .item(), .cpu() or the like within a step; on a GPU, nothing that makes CUDA wait."""
     everything = {"augment__jitter": "0.8", "augment__blur": "0.5", "augment__solarize": "0.2", "augment__gray": "0.2"}
@@ -346,7 +348,7 @@ def test_a_step_waits_for_nothing_from_the_device(
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m != "random"])
 def test_learning_from_two_views_reads_no_value_of_a_tensor(
-    start: Callable[..., train.Run], monkeypatch: pytest.MonkeyPatch, method: str
+    start: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     """Each of these operations has to wait for a GPU; only the drawing of parameters, on the CPU, may use them."""
     waiting = {"aten::_local_scalar_dense", "aten::equal", "aten::nonzero", "aten::masked_select", "aten::unique"}
@@ -376,7 +378,7 @@ def test_learning_from_two_views_reads_no_value_of_a_tensor(
 
 
 def test_a_loss_that_is_not_finite_fails_the_run_with_its_step_and_the_last_finite_loss(
-    start: Callable[..., train.Run],
+    start: Callable[..., Trainer],
 ) -> None:
     job = start("byol")
     forward, losses = job.method.forward, []
@@ -387,14 +389,14 @@ def test_a_loss_that_is_not_finite_fails_the_run_with_its_step_and_the_last_fini
         return {**logged, "loss": logged["loss"] * (math.nan if len(losses) == 7 else 1)}
 
     job.method.forward = poisoned  # type: ignore[method-assign]
-    with pytest.raises(train.NonFinite) as error:
+    with pytest.raises(trainer.NonFinite) as error:
         to_the_end(job)
     assert str(error.value) == f"non-finite loss at step 7 (epoch 2); last finite loss {losses[5]:.6g}"
     assert job.dir.checkpoint.exists()  # of epoch 1: what was computed before is kept
 
 
 def test_the_test_split_is_not_touched_before_training_has_ended(
-    start: Callable[..., train.Run], digits: data.Dataset
+    start: Callable[..., Trainer], digits: data.Dataset
 ) -> None:
     job = start("simclr")
     read_at: list[tuple[int, bool]] = []
@@ -409,7 +411,7 @@ def test_the_test_split_is_not_touched_before_training_has_ended(
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_evaluation_changes_no_parameter_no_buffer_and_no_mode(start: Callable[..., train.Run], name: str) -> None:
+def test_evaluation_changes_no_parameter_no_buffer_and_no_mode(start: Callable[..., Trainer], name: str) -> None:
     job = start(name, train__epochs="1")
     claim = Claim.acquire(job.dir.path)
     assert claim is not None
@@ -423,13 +425,13 @@ def test_evaluation_changes_no_parameter_no_buffer_and_no_mode(start: Callable[.
     assert [module.training for module in job.method.modules()] == modes
 
 
-def test_validation_labels_are_hidden_from_training(start: Callable[..., train.Run], digits: data.Dataset) -> None:
+def test_validation_labels_are_hidden_from_training(start: Callable[..., Trainer], digits: data.Dataset) -> None:
     job = start("supervised")
     assert (job.labels[digits.validation] == -1).all()
     assert torch.equal(job.labels[digits.train], digits.labels[digits.train])
 
 
-def test_the_untrained_backbone_of_random_is_the_initial_one(start: Callable[..., train.Run]) -> None:
+def test_the_untrained_backbone_of_random_is_the_initial_one(start: Callable[..., Trainer]) -> None:
     job, other = start("random"), start("simclr")
     before = weights(job)
     result = to_the_end(job)
@@ -439,9 +441,9 @@ def test_the_untrained_backbone_of_random_is_the_initial_one(start: Callable[...
     assert result["metrics"]["online_linear_top1"] is None
 
 
-def test_the_result_is_strict_json_with_the_contracts_metrics(start: Callable[..., train.Run]) -> None:
+def test_the_result_is_strict_json_with_the_contracts_metrics(start: Callable[..., Trainer]) -> None:
     result = to_the_end(start("raft"))
-    assert json.loads(store.dump_json(result)) == result
+    assert json.loads(dump_json(result)) == result
     names = "test_linear_top1 val_linear_top1 online_linear_top1 test_knn_top1 val_knn_top1 alignment uniformity"
     assert {*names.split(), "effective_rank", "feature_std", "loss"} <= result["metrics"].keys()
     assert result["timing"].keys() == {"train_seconds", "eval_seconds", "images_per_second"}
@@ -451,7 +453,7 @@ def test_the_result_is_strict_json_with_the_contracts_metrics(start: Callable[..
 def test_a_worker_does_not_fetch_its_activations_from_the_kernel_anew_in_every_step() -> None:
     program = """
 import resource, sys, torch
-from bench.training.trainer import keep_freed_memory
+from bench.training.machine import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 x = torch.ones(2**24)  # 64 MB: more than glibc would ever keep by itself

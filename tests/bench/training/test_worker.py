@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from bench.errors import UserError
+from bench.files import dump_json
 from bench.planning import plan
 from bench.runs import provenance, store
 from bench.runs.store import RunDir
-from bench.training import trainer as train
-from bench.training import worker
-from bench.training.worker import WorkerSettings
+from bench.training import trainer, worker
+from bench.training.orders import Orders
 from methods import METHODS
 
 TINY = {"data.size": "8", "train.epochs": "8", "train.batch_size": "256", "eval.every_epochs": "4", "optim.lr": "0.05"}
@@ -32,9 +32,9 @@ def planned(where: Path, methods: Sequence[str], seeds: Sequence[int] = (0,), **
     return plan.write(plan.plan(methods, seeds, "quick", chosen, {}, "x"), where)
 
 
-def settings(runs: Sequence[RunDir], **changes: Any) -> WorkerSettings:
+def settings(runs: Sequence[RunDir], **changes: Any) -> Orders:
     values = {"data_dir": str(runs[0].path.parent), "device": "cpu", "command": "test", "commit": "", "dirty": False}
-    return WorkerSettings(runs=[str(run.path) for run in runs], **{**values, **changes})
+    return Orders(runs=[str(run.path) for run in runs], **{**values, **changes})
 
 
 def work(runs: Sequence[RunDir], stop: Callable[[], bool] = lambda: False, **changes: Any) -> None:
@@ -46,7 +46,7 @@ def start(runs: Sequence[RunDir], **changes: Any) -> subprocess.Popen[bytes]:
         [sys.executable, "-m", "bench.training.worker"], stdin=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert process.stdin is not None
-    process.stdin.write(store.dump_json(asdict(settings(runs, **changes))).encode())
+    process.stdin.write(dump_json(asdict(settings(runs, **changes))).encode())
     process.stdin.close()
     return process
 
@@ -106,7 +106,7 @@ def test_a_worker_stops_when_its_parent_is_gone(tmp_path: Path) -> None:
     runs = planned(tmp_path, ["simclr"], train__epochs="1000")
     process = start(runs, parent=2**22 + 1)  # no such process
     assert process.wait(60) == 0
-    assert store.read_run(runs[0]).state == "pending"
+    assert store.read_run(runs[0]).state == "planned"
 
 
 def test_of_two_workers_on_the_same_runs_each_executes_some_and_none_twice(tmp_path: Path) -> None:
@@ -127,11 +127,11 @@ def test_a_run_that_fails_does_not_stop_the_others_and_is_retried_only_when_aske
     (tmp_path / "bad").mkdir()
     with pytest.MonkeyPatch.context() as patch:
 
-        def fail(self: train.Run, *_: object) -> None:
+        def fail(self: trainer.Trainer, *_: object) -> None:
             if self.seed == 0 and self.config.method_name == "simsiam":
-                raise train.NonFinite("non-finite loss at step 1 (epoch 1); no step before it")
+                raise trainer.NonFinite("non-finite loss at step 1 (epoch 1); no step before it")
 
-        patch.setattr(train.Run, "train", fail)
+        patch.setattr(trainer.Trainer, "train", fail)
         work(runs[:1])
     assert store.read_run(runs[0]).state == "failed"
     assert store.read_run(runs[0]).error == "non-finite loss at step 1 (epoch 1); no step before it"
@@ -146,7 +146,7 @@ def test_a_run_that_fails_does_not_stop_the_others_and_is_retried_only_when_aske
 def test_an_unexpected_error_is_named_in_one_line_and_its_traceback_kept(tmp_path: Path) -> None:
     runs = planned(tmp_path, ["random"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "build_method", lambda *_: 1 / 0)
+        patch.setattr(trainer, "build_method", lambda *_: 1 / 0)
         work(runs)
     assert store.read_run(runs[0]).error == "ZeroDivisionError: division by zero"
     assert "Traceback" in runs[0].error.read_text()
@@ -167,7 +167,7 @@ def test_a_full_disk_is_said_and_costs_no_result(
         work(runs)
     assert "No space left on device; finished runs are intact" in capsys.readouterr().err
     assert outcome(runs[0]) == before
-    assert [store.read_run(run).state for run in runs] == ["done", "interrupted", "pending"]
+    assert [store.read_run(run).state for run in runs] == ["done", "interrupted", "planned"]
     assert not [name for run in runs for name in os.listdir(run.path) if name.endswith(".tmp")]
     work(runs)
     assert [store.read_run(run).state for run in runs] == ["done"] * 3
@@ -177,7 +177,7 @@ def test_a_worker_refuses_other_code_than_it_is_to_execute(tmp_path: Path) -> No
     runs = planned(tmp_path, ["random"])
     with pytest.raises(UserError, match=r"not what was submitted: methods/losses.py changed"):
         work(runs, code={**provenance.fingerprints(), "methods/losses.py": "0"})
-    assert store.read_run(runs[0]).state == "pending"
+    assert store.read_run(runs[0]).state == "planned"
     work(runs, code=provenance.fingerprints())
     assert store.read_run(runs[0]).state == "done"
 
@@ -187,11 +187,11 @@ def test_an_owner_that_lost_its_run_does_not_note_a_failure_in_it(
 ) -> None:
     (run,) = planned(tmp_path, ["simclr"], train__epochs="1")
 
-    def usurped(self: train.Run, *_: object) -> None:
+    def usurped(self: trainer.Trainer, *_: object) -> None:
         (run.path / "claim-2.json").write_text('{"released": true}')
         raise FileNotFoundError("a file that the new owner has renamed")
 
-    monkeypatch.setattr(train.Run, "train", usurped)
+    monkeypatch.setattr(trainer.Trainer, "train", usurped)
     work([run])
     assert not run.error.exists()
     assert store.read_run(run).state == "interrupted"

@@ -1,0 +1,34 @@
+"""k nearest neighbours on frozen features."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench.evaluation.logistic import top1
+
+KNN_TEMPERATURE = 0.1  # a neighbour at cosine s votes with exp(s / 0.1), as in lightly
+
+
+SIMILARITIES = 2**24  # cosines in memory at once: 64 MB
+
+
+@torch.no_grad()
+def knn_top1(bank: Tensor, bank_labels: Tensor, queries: Tensor, query_labels: Tensor, k: int, n_classes: int) -> float:
+    """Weighted kNN accuracy in percent: bank [m, D], queries [n, D], labels [m], [n]; k is cut to m.
+
+    A query's class is the one with the largest sum of exp(cosine / 0.1) over its k nearest neighbours.
+    Queries are taken in slices, so that the n x m cosines are never in memory.
+    """
+    bank, queries = F.normalize(bank, dim=1), F.normalize(queries, dim=1)
+    bank_labels = bank_labels.to(bank.device)
+    k = min(k, len(bank))
+    slice_size = max(1, min(256, SIMILARITIES // len(bank)))
+    cosines = bank.new_empty(slice_size, len(bank))  # one buffer: fresh memory for each slice costs more than topk
+    predicted = []
+    for part in torch.split(queries, slice_size):
+        cos = torch.mm(part, bank.T, out=cosines[: len(part)])  # [b, m]
+        nearest, index = cos.topk(k, dim=1)  # [b, k]
+        votes = torch.zeros(len(part), n_classes, dtype=torch.float64, device=bank.device)
+        votes.scatter_add_(1, bank_labels[index], (nearest.double() / KNN_TEMPERATURE).exp())
+        predicted.append(votes.argmax(dim=1))
+    return top1(torch.cat(predicted), query_labels)

@@ -1,0 +1,59 @@
+"""Files as everybody here writes and reads them: strict JSON; whole or not at all."""
+
+import contextlib
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any, NoReturn
+
+
+def first_line(path: Path) -> str:
+    """The first line of a text file, "" if it cannot be read."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.readline().strip()
+    except OSError:
+        return ""
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+
+
+def parse_json(text: str) -> Any:
+    """Strict JSON: NaN and Infinity are errors (ValueError)."""
+    return _DECODER.decode(text)
+
+
+def dump_json(values: Any, indent: int | None = 1) -> str:
+    """Strict JSON with a newline at its end. Raises ValueError on NaN and infinities."""
+    return json.dumps(values, indent=indent, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """The file appears whole or not at all: same-directory temporary, fsync, rename."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames in `path` last through a power cut, where the file system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

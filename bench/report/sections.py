@@ -1,0 +1,108 @@
+"""The tables of a report, as texts with their footnotes."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from bench.report.columns import COLUMNS, DASH, Row, boards, cell, number, records, seeds
+from bench.report.notes import notes
+from bench.tables.leaderboard import CHOICE, REFERENCES, Tables, on_board, setting, varying
+from bench.tables.statistics import half_interval
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table to show, as texts, with its footnotes."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    bold: set[tuple[int, int]]
+    """(row, column) of the best numbers."""
+    references: set[int]
+    """Rows of the references; they are the last."""
+    notes: list[str]
+
+
+def sections(tables: Tables, columns: list[str], every_point: bool = False) -> Iterator[Section]:
+    """Several boards side by side, if there are several; then every board by itself.
+
+    every_point: after each board that was swept, all its configurations.
+    """
+    labelled = list(boards(tables.leaderboard))
+    if len(labelled) > 1:
+        yield side_by_side(tables)
+    for label, rows in labelled:
+        own = records(rows)
+        texts = [[cell(row, column, tables.metric) for column in columns] for row in own]
+        shown = tables.metric in columns
+        bold = {(i, columns.index(tables.metric)) for i, row in enumerate(own) if shown and row["mark"] == "best"}
+        references = {i for i, row in enumerate(own) if row["reference"]}
+        yield Section(label, [COLUMNS[c].header for c in columns], texts, bold, references, notes(tables, rows))
+        if every_point and (tried := configurations(tables, rows)):
+            yield tried if len(labelled) == 1 else replace(tried, title=f"{tried.title}: {label}")
+
+
+def configurations(tables: Tables, rows: pd.DataFrame) -> Section | None:
+    """Every point of a board's swept methods, whether it was chosen or not; None if nothing was swept."""
+    grid = on_board(tables.grid, rows)
+    swept = grid[grid["method"].isin(rows.loc[rows["points"] > 1, "method"])]
+    if swept.empty:
+        return None
+    keys = [setting(key) for key in varying([tables.configs.get(digest, {}) for digest in swept["config_hash"]])]
+    keys = [key for key in keys if key in swept]  # methods differ among themselves in others
+    metrics = [CHOICE, *dict.fromkeys([tables.metric, "test_knn_top1"])]
+    diagnosed = {"alignment": 2, "uniformity": 2, "effective_rank": 1}
+    texts, bold = [], set()
+    for r, point in enumerate(records(swept)):
+        means = [_mean_of_point(point, name, 2) for name in metrics]
+        means += [_mean_of_point(point, name, digits) for name, digits in diagnosed.items()]
+        settings = [f"{point[key]:g}" if isinstance(point[key], float) else str(point[key]) for key in keys]
+        collapsed = f"{point['collapsed']} collapsed" if point["collapsed"] else ""
+        told = ", ".join(part for part in ("chosen" if point["chosen"] else "", collapsed) if part)
+        texts.append([point["method"], *settings, seeds(point), *means, told])
+        bold |= {(r, 0)} if point["chosen"] else set()
+    header = [COLUMNS[name].header for name in (*metrics, *diagnosed)]
+    notes = [
+        "Mean ± half of the 95 % t interval over seeds. Chosen: by mean validation linear accuracy, among the "
+        "configurations with the most seeds; test numbers choose nothing."
+    ]
+    return Section("Every configuration", ["method", *keys, "seeds", *header, "flags"], texts, bold, set(), notes)
+
+
+def _mean_of_point(point: Row, name: str, digits: int) -> str:
+    mean, half = point[f"{name}_mean"], half_interval(point[f"{name}_sd"], point["done"])
+    return DASH if math.isnan(mean) else f"{mean:.{digits}f} ± {number(half, digits)}"
+
+
+def side_by_side(tables: Tables) -> Section:
+    """One row a method, one column a board, then the ranks and means over all of them."""
+    labelled = list(boards(tables.leaderboard))
+    by_board = [{row["method"]: row for row in records(rows)} for _, rows in labelled]
+    overall = {row["method"]: row for row in records(tables.overall)}
+    methods = dict.fromkeys([*overall, *tables.leaderboard.sort_values("reference", kind="stable")["method"]])
+    rows, bold = [], set()
+    for r, method in enumerate(methods):
+        own = [board.get(method) for board in by_board]
+        texts = [cell(row, tables.metric, tables.metric) if row else DASH for row in own]
+        bold |= {(r, i + 1) for i, row in enumerate(own) if row and row["mark"] == "best"}
+        rows.append([method, *texts, _over(overall.get(method), "mean_rank"), _over(overall.get(method), "mean")])
+    name = COLUMNS[tables.metric].header
+    notes = [
+        f"{name[0].upper() + name[1:]} accuracy in percent, mean ± half of the 95 % t interval over seeds; "
+        "marks, seeds, search budgets and failures as in the tables of the single datasets.",
+        "Mean rank and mean: over all columns, of the methods in every column, references aside; brackets: 95 % "
+        "stratified bootstrap intervals over seeds (too narrow for few seeds).",
+    ]
+    references = {r for r, method in enumerate(methods) if method in REFERENCES}
+    header = ["method", *(label for label, _ in labelled), "mean rank", "mean"]
+    return Section("All datasets", header, rows, bold, references, notes)
+
+
+def _over(row: Row | None, name: str) -> str:
+    if row is None:
+        return DASH
+    prefix = "mean_rank_" if name == "mean_rank" else ""
+    return f"{number(row[name])} [{number(row[prefix + 'low'])}, {number(row[prefix + 'high'])}]"

@@ -1,0 +1,90 @@
+"""What a run is called, and what makes two runs one.
+
+run_id = <method>-<config_hash>-s<seed>. The hash is of the resolved settings that decide a run's result: not of the
+seed, nor of paths, devices or anything in NOT_HASHED. A setting that a later version of the program adds has a row in
+ADDED: at the value that means "as before" it is left out of the hash, so that finished runs keep their names.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1  # version of config.json and result.json
+
+NOT_HASHED = ("train.threads", "train.checkpoint_epochs", "data.skip_bad")  # they change no result
+
+ADDED: dict[str, Any] = {}
+"""Dotted key of a setting that the first version did not have -> its value that means "as before"."""
+
+RUN_NAME = re.compile(r"(?P<method>.+)-(?P<config_hash>[0-9a-f]{8})-s(?P<seed>\d{1,18})")
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """8 hex digits of a resolved config, as `RunConfig.model_dump(mode="json")` gives it."""
+    values = deepcopy(dict(config))
+    for key in NOT_HASHED:
+        _remove(values, key)
+    for key, as_before in ADDED.items():
+        if _get(values, key) == as_before:
+            _remove(values, key)
+    if values["data"]["fingerprint"]:  # the content counts, not where the folder lies
+        values["data"]["name"] = "folder"
+    text = json.dumps(values, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def run_id(config: Mapping[str, Any], seed: int) -> str:
+    """The name of a run's directory."""
+    return f"{config['method_name']}-{config_hash(config)}-s{seed}"
+
+
+def completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config.json's settings with those that were added since it was written, at what they were then."""
+    values = deepcopy(dict(config))
+    for key, as_before in ADDED.items():
+        *sections, name = key.split(".")
+        table = values
+        for section in sections:
+            table = table.setdefault(section, {})
+        table.setdefault(name, as_before)
+    return values
+
+
+def dataset_label(section: Mapping[str, Any]) -> str:
+    """What tables call a dataset, from a config's `data`: its name, or folder:<last name>@<8 hex> of an image folder.
+
+    The fingerprint tells folders apart that have the same name; the path is this machine's and no one else's.
+    """
+    name, fingerprint = str(section["name"]), str(section.get("fingerprint", ""))
+    if not name.startswith("folder:"):
+        return name
+    return f"folder:{Path(name.removeprefix('folder:')).name}@{fingerprint[:8]}"
+
+
+def seed_list(seeds: Iterable[int]) -> str:
+    """[0, 1, 2, 5] -> "0-2,5" """
+    ordered = sorted(set(map(int, seeds)))
+    parts: list[list[int]] = []
+    for seed in ordered:
+        if parts and seed == parts[-1][-1] + 1:
+            parts[-1].append(seed)
+        else:
+            parts.append([seed])
+    return ",".join(str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts)
+
+
+def _get(values: Mapping[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        values = values.get(part, {})
+    return values
+
+
+def _remove(values: dict[str, Any], key: str) -> None:
+    *sections, name = key.split(".")
+    for section in sections:
+        values = values.get(section, {})
+    values.pop(name, None)

@@ -1,0 +1,87 @@
+"""How a run uses the machine: determinism, memory, precision, torch.compile."""
+
+import ctypes
+import logging
+import os
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from bench.config.schema import RunConfig
+from methods import Method
+
+log = logging.getLogger("bench")
+
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt(3)
+
+
+def set_determinism(threads: int) -> None:
+    """Equal inputs give equal bits on this machine; `threads` CPU threads, as float sums depend on their number."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)  # a backbone's own operations may have no such form
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False  # float32 means float32
+    torch.set_num_threads(threads)
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees, where glibc manages it: steps on a CPU are up to a tenth faster.
+
+    Otherwise glibc gives large activations back to the kernel, which has to zero new pages for them in every step.
+    The price: the process holds its peak until it ends.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        mallopt(M_TRIM_THRESHOLD, -1)
+        mallopt(M_MMAP_MAX, 0)
+
+
+def compile_backbones(method: Method, config: RunConfig, device: torch.device) -> bool:
+    """torch.compile how the online backbone and a teacher's train; False, and a warning, where it does not work here.
+
+    One pass of each on a blank batch tells that, and leaves no trace. Evaluation, with its many shapes, stays eager.
+    """
+    networks = [module for module in method.modules() if type(module) is type(method.backbone)]
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    images = torch.zeros(config.train.batch_size, 3, config.data.size, config.data.size, device=device)
+    try:
+        _keep_all_compilations()
+        for network in networks:
+            network.forward = _compiled(network)
+            trained = any(parameter.requires_grad for parameter in network.parameters())
+            with torch.set_grad_enabled(trained), autocast(device, config):
+                features = network(images.to(memory_format=torch.channels_last))
+            if trained:
+                features.sum().backward()
+    except Exception as error:
+        for network in networks:
+            network.__dict__.pop("forward", None)
+        log.warning("train.compile: not possible here, running without it (%s)", str(error).strip().split("\n")[0])
+        return False
+    finally:
+        method.load_state_dict(before)
+        method.zero_grad(set_to_none=True)
+    return True
+
+
+def _compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The network's forward pass, compiled while it trains; hooks and the state dict stay as they are."""
+    eager = network.forward
+    compiled = torch.compile(eager, dynamic=False)
+    return lambda images: compiled(images) if network.training else eager(images)
+
+
+def _keep_all_compilations() -> None:
+    """Let a worker compile for each of its runs: after 8 variants torch would go on uncompiled, without a word."""
+    from torch._dynamo import config
+
+    config.recompile_limit = 1000
+    config.accumulated_recompile_limit = 1000
+    config.fail_on_recompile_limit_hit = True
+
+
+def autocast(device: torch.device, config: RunConfig) -> torch.autocast:
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.train.precision == "bfloat16")

@@ -1,0 +1,41 @@
+"""A linear layer trained beside the method on its detached features."""
+
+import torch
+from torch import Tensor, nn
+
+from bench.seeds import Init, stream
+from methods import Method
+from methods.losses import cross_entropy
+
+ONLINE_LR = 0.1  # of the online linear layer, SGD with momentum .9, as solo-learn's classifier on CIFAR-10
+
+
+class OnlineProbe:
+    """A linear layer trained beside the method on its detached features. It tells; it chooses nothing."""
+
+    def __init__(self, method: Method, n_classes: int, seed: int, device: torch.device) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream(seed, "init", Init.ONLINE_PROBE).initial_seed())
+            self.layer = nn.Linear(method.feature_dim, n_classes).to(device)
+        self.optimizer = torch.optim.SGD(self.layer.parameters(), lr=ONLINE_LR, momentum=0.9)
+        self.seen: list[Tensor] = []  # features [N, D] of this step, one entry a view
+        method.backbone.register_forward_hook(self._see)
+
+    def _see(self, module: nn.Module, inputs: tuple[Tensor, ...], features: Tensor) -> None:
+        if module.training:
+            self.seen.append(features.detach().float())
+
+    def step(self, labels: Tensor) -> None:
+        """Learn from the views that the backbone has just seen; `labels` [N], -1 where unlabelled."""
+        loss = torch.stack([cross_entropy(self.layer(features), labels) for features in self.seen]).mean()
+        self.seen.clear()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+
+    @torch.no_grad()
+    def top1(self, features: Tensor, labels: Tensor) -> float:
+        """Accuracy in percent on features [n, D] with labels [n]."""
+        device = self.layer.weight.device
+        correct = self.layer(features.to(device)).argmax(dim=1) == labels.to(device)
+        return float(100 * correct.double().mean())
