@@ -146,7 +146,7 @@ def test_workers_that_die_without_progress_end_the_job(world: World) -> None:
     world.passes = [world.steps("a", 5), nothing, nothing, world.steps("a", 3), nothing]
     with pytest.raises(GiveUp, match="workers ended with status -9: tried 4 times without progress"):
         world.execute().to_the_end()
-    assert jobs.gave_up(world.submission.folder, 0).startswith("workers ended")
+    assert gave_up(world.submission.folder, 0).startswith("workers ended")
     assert not world.requeued and not world.passes
 
 

@@ -126,7 +126,7 @@ def test_the_test_split_is_read_once_when_all_is_chosen(probe: str, monkeypatch:
         return call
 
     for name in ("fit_logistic", "crop_heads"):
-        monkeypatch.setattr(protocol, name, watched("fit", getattr(evaluate, name)))
+        monkeypatch.setattr(protocol, name, watched("fit", getattr(protocol, name)))
     images, labels = digit_images()
     run(make_backbone(), dataset(watched("test", lambda: (images[600:], labels[600:]))), probe=probe)
     assert events == ["fit", "fit", "test"]
