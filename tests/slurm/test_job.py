@@ -14,6 +14,7 @@ from bench.runs import claim, provenance, store
 from bench.runs.identity import SCHEMA
 from slurm import commands, job, submission
 from slurm.job import Execution, GiveUp, Ledger, Progress, Signals
+from slurm.jobs import gave_up
 
 RUNS = ["a", "b"]
 
