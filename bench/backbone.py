@@ -3,8 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,11 +15,12 @@ from timm.models import build_model_with_cfg, get_pretrained_cfg, register_model
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
+from bench.config import backbones
 from bench.config.schema import BackboneConfig
 from bench.errors import UserError
 from bench.files import write_atomic
 
-__all__ = ["create", "frozen", "load", "names", "save"]
+__all__ = ["create", "frozen", "load", "save"]
 
 default_cfgs = {  # what timm's registry says of a model of ours: no weights to download
     "resnet10_small": {"url": "", "num_classes": 1000, "first_conv": "conv1", "classifier": "fc"},
@@ -43,22 +43,13 @@ def resnet10_small(pretrained: bool = False, **kwargs: Any) -> ResNet:
     return build_model_with_cfg(_small_resnet, "resnet10_small", pretrained, **kwargs)
 
 
-@cache
-def names() -> list[str]:
-    """Every backbone's name: timm's models, and resnet10_small."""
-    return timm.list_models()
-
-
 def create(config: BackboneConfig, size: int) -> nn.Module:
     """An untrained backbone: images [N, 3, size, size] -> pooled features [N, backbone.num_features].
 
     The global random generator decides its weights. Raises UserError for an unknown name, for a stem that the
     model does not have, and for an image size that it cannot take.
     """
-    if config.name not in names():
-        close = get_close_matches(config.name, names(), n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise UserError(f"unknown backbone {config.name!r}: {hint}see `bench list backbones`")
+    backbones.check(config.name)
     known = get_pretrained_cfg(config.name)
     fixed = known is not None and known.fixed_input_size  # e.g. by a ViT's position embedding
     sizes: dict[str, Any] = {"img_size": size} if fixed else {}

@@ -23,9 +23,9 @@ def rows(kind: str, method: str) -> list[tuple[str, str]]:
 
         return [*DATASETS.items()]
     if kind == "backbones":
-        from bench import backbone
+        from bench.config import backbones
 
-        return [(name, "") for name in backbone.names()]
+        return [(name, "") for name in backbones.names()]
     if kind == "keys":
         from bench.config.schema import keys
         from bench.planning import plan

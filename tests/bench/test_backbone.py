@@ -40,7 +40,6 @@ def test_small_resnet_has_one_block_a_stage() -> None:
     stages = [network.layer1, network.layer2, network.layer3, network.layer4]
     assert [len(stage) for stage in stages] == [1, 1, 1, 1]
     assert [stage[0].conv2.out_channels for stage in stages] == [16, 32, 64, 128]
-    assert "resnet10_small" in backbone.names()
 
 
 def test_small_stem_keeps_the_resolution() -> None:
