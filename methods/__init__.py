@@ -1,29 +1,22 @@
 """The registry of methods: add a method with one file and one line here."""
 
-from methods.barlow_twins import BarlowTwins
-from methods.base import Method, MethodConfig
-from methods.baselines import RandomInit, Supervised
-from methods.byol import BYOL
-from methods.byol_prime import BYOLPrime
-from methods.dino import DINO
-from methods.moco_v3 import MoCoV3
-from methods.raft import RAFT
-from methods.simclr import SimCLR
-from methods.simsiam import SimSiam
-from methods.vicreg import VICReg
+from methods.config import MethodConfig
+from methods.registry import Registry
 
-METHODS: dict[str, type[Method]] = {
-    "raft": RAFT,
-    "byol": BYOL,
-    "byol_prime": BYOLPrime,
-    "simsiam": SimSiam,
-    "simclr": SimCLR,
-    "moco_v3": MoCoV3,
-    "barlow_twins": BarlowTwins,
-    "vicreg": VICReg,
-    "dino": DINO,
-    "random": RandomInit,
-    "supervised": Supervised,
-}
+METHODS = Registry(
+    {
+        "raft": "methods.raft:RAFT",
+        "byol": "methods.byol:BYOL",
+        "byol_prime": "methods.byol_prime:BYOLPrime",
+        "simsiam": "methods.simsiam:SimSiam",
+        "simclr": "methods.simclr:SimCLR",
+        "moco_v3": "methods.moco_v3:MoCoV3",
+        "barlow_twins": "methods.barlow_twins:BarlowTwins",
+        "vicreg": "methods.vicreg:VICReg",
+        "dino": "methods.dino:DINO",
+        "random": "methods.baselines:RandomInit",
+        "supervised": "methods.baselines:Supervised",
+    }
+)
 
-__all__ = ["METHODS", "Method", "MethodConfig"]
+__all__ = ["METHODS", "MethodConfig"]

@@ -8,7 +8,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from methods import heads
-from methods.base import Method, MethodConfig
+from methods.base import Method
+from methods.config import MethodConfig
 from methods.losses import product
 
 

@@ -2,17 +2,12 @@
 
 import copy
 import math
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-
-class MethodConfig(BaseModel):
-    """A method's own hyperparameters: immutable, validated, each with a docstring."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+from methods.config import MethodConfig, TeacherConfig
 
 
 class Method(nn.Module):
@@ -47,17 +42,6 @@ class Method(nn.Module):
 
     def after_step(self, progress: float) -> None:
         """Called after every optimizer step; `progress` in [0, 1] is the share of the training that is done."""
-
-
-class TeacherConfig(MethodConfig):
-    """Hyperparameters of the methods that have a mean teacher."""
-
-    tau: float = Field(0.99, ge=0, le=1)
-    """EMA rate of the teacher at the start of training; 1 never moves it."""
-    tau_schedule: Literal["cosine", "constant"] = "cosine"
-    """cosine: tau rises to 1, as BYOL; constant: as RAFT's authors."""
-    teacher_init: Literal["copy", "random"] = "copy"
-    """copy: the teacher starts as the online network (BYOL); random: with weights of its own (RAFT's authors)."""
 
 
 class Teacher(nn.Module):

@@ -4,7 +4,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from methods.base import Method, MethodConfig
+from methods.base import Method
+from methods.config import MethodConfig
 from methods.losses import cross_entropy
 
 

@@ -4,7 +4,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from methods import heads
-from methods.base import Method, Teacher, TeacherConfig
+from methods.base import Method, Teacher
+from methods.config import PredictorKind, TeacherConfig
 from methods.losses import normalize, squared_distance
 
 
@@ -13,7 +14,7 @@ class BYOLConfig(TeacherConfig):
     """Width of the projector's hidden layer."""
     projector_out: int = Field(128, ge=1)
     """Dimension of the embeddings z, q and t."""
-    predictor: heads.PredictorKind = "mlp"
+    predictor: PredictorKind = "mlp"
     """mlp, linear (one matrix) or none (identity), as in RAFT's ablation."""
     predictor_hidden: int = Field(256, ge=1)
     """Width of the mlp predictor's hidden layer."""

@@ -1,11 +1,10 @@
 """Projectors and predictors."""
 
 from itertools import pairwise
-from typing import Literal
 
 from torch import Tensor, nn
 
-PredictorKind = Literal["mlp", "linear", "none"]
+from methods.config import PredictorKind
 
 
 class BatchNorm(nn.BatchNorm1d):

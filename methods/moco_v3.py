@@ -6,7 +6,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from methods import heads
-from methods.base import Method, Teacher, TeacherConfig
+from methods.base import Method, Teacher
+from methods.config import TeacherConfig
 from methods.losses import normalize, product
 
 

@@ -4,7 +4,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from methods import heads
-from methods.base import Method, MethodConfig
+from methods.base import Method
+from methods.config import MethodConfig
 from methods.losses import normalize, nt_xent
 
 

@@ -6,7 +6,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from methods import heads
-from methods.base import Method, MethodConfig
+from methods.base import Method
+from methods.config import MethodConfig, PredictorKind
 from methods.losses import normalize
 
 
@@ -17,7 +18,7 @@ class SimSiamConfig(MethodConfig):
     """Dimension of the embeddings z and p."""
     projector_layers: int = Field(2, ge=1)
     """Layers of the projector: 3 on ImageNet, 2 on CIFAR-10."""
-    predictor: heads.PredictorKind = "mlp"
+    predictor: PredictorKind = "mlp"
     """mlp (a bottleneck), linear (one matrix) or none (identity)."""
     predictor_hidden: int = Field(64, ge=1)
     """Width of the mlp predictor's bottleneck: a quarter of projector_out in the paper."""

@@ -9,7 +9,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from methods import heads
-from methods.base import Method, MethodConfig
+from methods.base import Method
+from methods.config import MethodConfig
 from methods.losses import product
 
 EPSILON = 1e-4  # added to the variance before the root, as the paper

@@ -187,9 +187,9 @@ class RunConfig(Section):
         section = values.get("method", {})
         if isinstance(section, Mapping):
             try:
-                section = METHODS[name].Config(**section)
+                section = METHODS.config(name)(**section)
             except ValidationError as error:
-                raise _first_problem(error, METHODS[name].Config, f"{name}'s method.") from None
+                raise _first_problem(error, METHODS.config(name), f"{name}'s method.") from None
         return {**values, "method": section}
 
 
@@ -229,7 +229,7 @@ def resolve(values: Mapping[str, Any], overrides: Mapping[str, str]) -> RunConfi
 def keys(method: str, section: str | None = None) -> dict[str, str]:
     """Every dotted key that `--set` takes for this method (of one section, if it exists) -> its docstring."""
     sections = {name: field.annotation for name, field in RunConfig.model_fields.items()}
-    sections["method"] = METHODS[method].Config
+    sections["method"] = METHODS.config(method)
     found = {}
     for name, model in sections.items():
         if isinstance(model, type) and issubclass(model, BaseModel) and (section not in SECTIONS or name == section):

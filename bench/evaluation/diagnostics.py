@@ -11,7 +11,7 @@ from bench.data.augment import Augmentation
 from bench.data.datasets import Dataset
 from bench.evaluation.protocol import FORWARD_BATCH, features
 from bench.seeds import Probe, stream
-from methods import Method
+from methods.base import Method
 
 MAX_IMAGES = 5_000  # all of CIFAR-10's validation split
 ROWS = 1_000  # of the matrix of pairwise similarities, at once

@@ -1,8 +1,5 @@
 """What can be named on the command line, each with a line that says what it is."""
 
-import sys
-from types import ModuleType
-
 from bench.errors import unknown
 
 KINDS = ("methods", "presets", "datasets", "backbones", "keys")
@@ -13,7 +10,7 @@ def rows(kind: str, method: str) -> list[tuple[str, str]]:
     if kind == "methods":
         from methods import METHODS
 
-        return [(name, _summary(sys.modules[cls.__module__], cls)) for name, cls in METHODS.items()]
+        return [(name, METHODS.summary(name)) for name in METHODS]
     if kind == "presets":
         from bench.config.presets import DESCRIPTIONS
 
@@ -32,9 +29,3 @@ def rows(kind: str, method: str) -> list[tuple[str, str]]:
 
         return [*keys(plan.parse_methods(method)[0]).items()]
     raise unknown("list", kind, KINDS)
-
-
-def _summary(module: ModuleType, cls: type) -> str:
-    """The first line of a method's docstring: its own, or else its file's (one method a file)."""
-    text = cls.__dict__.get("__doc__") or module.__doc__ or ""
-    return str(text).strip().splitlines()[0] if text else ""

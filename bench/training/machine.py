@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.config.schema import RunConfig
-from methods import Method
+from methods.base import Method
 
 log = logging.getLogger("bench")
 

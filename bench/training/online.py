@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.seeds import Init, stream
-from methods import Method
+from methods.base import Method
 from methods.losses import cross_entropy
 
 ONLINE_LR = 0.1  # of the online linear layer, SGD with momentum .9, as solo-learn's classifier on CIFAR-10

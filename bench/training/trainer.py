@@ -22,7 +22,8 @@ from bench.seeds import Init, stream
 from bench.training import checkpoint, optim
 from bench.training.machine import autocast, compile_backbones
 from bench.training.online import OnlineProbe
-from methods import METHODS, Method
+from methods import METHODS
+from methods.base import Method
 
 CHECK_STEPS = 50  # steps between reads of the losses from the device: a read waits for all work queued there
 

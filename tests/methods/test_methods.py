@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from methods import METHODS, Method
-from methods.base import Teacher, TeacherConfig
+from methods import METHODS
+from methods.base import Method, Teacher
 from methods.byol import BYOL
+from methods.config import TeacherConfig
 from methods.losses import normalize, squared_distance
 from methods.raft import RAFT
 

@@ -14,7 +14,8 @@ from bench.data.datasets import Dataset
 from bench.evaluation import diagnostics
 from bench.evaluation import protocol as evaluate
 from bench.seeds import stream
-from methods import METHODS, Method
+from methods import METHODS
+from methods.base import Method
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)

@@ -1,0 +1,24 @@
+"""What the hyperparameters of all methods have in common. Imports no torch, so that runs can be planned without it."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PredictorKind = Literal["mlp", "linear", "none"]
+
+
+class MethodConfig(BaseModel):
+    """A method's own hyperparameters: immutable, validated, each with a docstring."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class TeacherConfig(MethodConfig):
+    """Hyperparameters of the methods that have a mean teacher."""
+
+    tau: float = Field(0.99, ge=0, le=1)
+    """EMA rate of the teacher at the start of training; 1 never moves it."""
+    tau_schedule: Literal["cosine", "constant"] = "cosine"
+    """cosine: tau rises to 1, as BYOL; constant: as RAFT's authors."""
+    teacher_init: Literal["copy", "random"] = "copy"
+    """copy: the teacher starts as the online network (BYOL); random: with weights of its own (RAFT's authors)."""
