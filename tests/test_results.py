@@ -2,6 +2,7 @@
 
 import math
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from itertools import product
@@ -14,7 +15,9 @@ from scipy import stats
 from bench import cli
 from bench.planning import sweep_file as experiment
 
-RESULTS = Path(__file__).parent.parent / "results"
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "results" / "reference"
+PAGE = ROOT / "results" / "README.md"
 FILES = sorted(RESULTS.glob("*/*.toml"))
 
 
@@ -47,6 +50,26 @@ def test_an_experiment_file_plans_its_runs(
     assert capsys.readouterr().out.startswith(f"{said['experiment']}: {n} runs\n")
 
 
+def test_git_keeps_the_reference_results_and_ignores_what_commands_write(tmp_path: Path) -> None:
+    kept = ["README.md", "reference/quick/leaderboard.md", "reference/quick/figures/cost.png"]
+    ignored = ["quick/leaderboard.md", "quick/runs/a/result.json", "reports/a/runs.csv"]
+    ignored += ["reference/quick/runs/a/result.json", "reference/quick/report.html"]
+    for name in (f"results/{name}" for name in kept + ignored):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / ".gitignore").write_bytes((ROOT / ".gitignore").read_bytes())
+    git = ["git", "-C", str(tmp_path)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    listed = [*git, "ls-files", "--others", "--exclude-standard"]
+    found = subprocess.run(listed, check=True, capture_output=True, text=True).stdout.split()
+    assert sorted(found) == sorted([".gitignore", *(f"results/{name}" for name in kept)])
+
+
+def test_no_link_on_the_page_is_broken() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", PAGE.read_text()):
+        assert (PAGE.parent / target).exists(), target
+
+
 NAMES = {"untrained": "random", "BYOL'": "byol_prime", "MoCo v3": "moco_v3", "Barlow Twins": "barlow_twins"}
 
 
@@ -63,7 +86,7 @@ def mean_and_half_width(values: pd.Series) -> str:
 def test_the_page_shows_what_the_runs_say(heading: str, name: str, n_rows: int) -> None:
     runs = pd.read_csv(RESULTS / name / "runs.csv")
     assert set(runs["state"]) == {"done"}
-    section = (RESULTS / "README.md").read_text().split(heading)[1].split("\n## ")[0]
+    section = PAGE.read_text().split(heading)[1].split("\n## ")[0]
     rows = re.findall(r"^\| ([^|]+?)(?: \*| \(reference\))? \| (\d+) \| ([^|]+) \| ([^|]+) \|", section, re.MULTILINE)
     seen = set()
     for label, n, linear, knn in rows:

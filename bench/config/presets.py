@@ -72,7 +72,7 @@ _RAFT_PAPER_TEACHER: dict[str, Any] = {
     }
 }
 
-_QUICK_RATES: dict[str, dict[str, Any]] = {  # at .1, .5, 1 (results/rates); –: the loss became infinite
+_QUICK_RATES: dict[str, dict[str, Any]] = {  # at .1, .5, 1 (results/reference/rates); –: the loss became infinite
     "moco_v3": {"optim": {"lr": 0.5}},  # 92.7, 96.9, 96.5
     "barlow_twins": {"optim": {"lr": 0.5}},  # 90.2, 93.0, 91.3
     "vicreg": {"optim": {"lr": 0.1}},  # 96.2, – (one seed of two), –

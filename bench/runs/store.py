@@ -29,6 +29,10 @@ State = Literal["done", "failed", "running", "interrupted", "planned", "damaged"
 damaged: result.json or config.json cannot be read."""
 
 
+REFERENCE = "reference"
+"""results/reference/<name>/ are committed results: experiments only where --results names that folder."""
+
+
 @dataclass(frozen=True)
 class RunDir:
     """One run's directory; the names in it are given by the module's docstring."""
@@ -112,11 +116,13 @@ class RunRecord:
 
 
 def experiment_dir(results: Path, experiment: str) -> Path:
-    """Raises UserError if the name could leave `results` or trouble a shell."""
+    """Raises UserError if the name could leave `results` or trouble a shell, or is that of the reference results."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", experiment):
         raise UserError(
             f"experiment {experiment!r}: use letters, digits, '.', '_' and '-' only, beginning with a letter or digit"
         )
+    if experiment == REFERENCE:
+        raise UserError(f"experiment {experiment!r}: {results / REFERENCE} holds reference results; use another name")
     return results / experiment
 
 

@@ -1,6 +1,6 @@
 """RAFT from predictor h and BYOL' from -h, side by side through a whole training: theorem.csv and theorem.png.
 
-    python results/theorem/trajectories.py
+    python results/reference/theorem/trajectories.py
 
 arXiv 2011.10944 proves L_RAFT(h) = L_BYOL'(-h) - 4 beta: the same backbones at every step. Here: the preset
 `quick` (digits), seed 0, both predictors that can be negated, every epoch compared bit for bit.

@@ -116,3 +116,15 @@ def test_an_unwritable_folder_is_an_error_of_the_user(tmp_path: Path, monkeypatc
 
 def test_the_plan_is_strict_json(run: RunDir) -> None:
     assert json.loads(run.config.read_text())["experiment"] == "x"
+
+
+def test_reference_results_are_experiments_only_of_their_own_folder(tmp_path: Path) -> None:
+    for run in ("mine/runs/a", "reference/quick/runs/a", "reference/theorem"):
+        (tmp_path / run).mkdir(parents=True)
+    assert store.experiments(tmp_path) == ["mine"]
+    assert store.experiments(tmp_path / "reference") == ["quick"]
+
+
+def test_no_experiment_is_written_among_the_reference_results(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="reference results; use another name"):
+        store.experiment_dir(tmp_path, "reference")
