@@ -1,14 +1,18 @@
 PYTHON ?= python3
 BENCH = .venv/bin/bench
+PYTEST = .venv/bin/python -m pytest
 
-.PHONY: run test lint clean
+.PHONY: run test test-all lint clean
 
 run: .venv/installed
 	$(BENCH) run --method raft --seeds 5
 
-test: .venv/installed-dev lint
-	.venv/bin/python -m pytest -n 2 -m "not slurm" $(PYTEST)
-	.venv/bin/python -m pytest -m slurm $(PYTEST)  # one at a time: they stop the cluster's daemons
+test: lint
+	$(PYTEST) -n 2 -m "not slow and not slurm"
+
+test-all: lint
+	$(PYTEST) -n 2 -m "not slurm"
+	$(PYTEST) -m slurm  # one at a time: they stop the cluster's daemons
 
 lint: .venv/installed-dev
 	.venv/bin/ruff check .

@@ -101,6 +101,7 @@ def test_the_page_shows_what_the_runs_say(heading: str, name: str, n_rows: int) 
     assert seen == set(runs["method"]) and len(seen) == n_rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "seeds", "within"),
     [

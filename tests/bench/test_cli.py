@@ -134,6 +134,7 @@ def test_from_nothing_to_a_leaderboard_and_the_same_command_again() -> None:
     assert {run.run_id: run.result.read_bytes() for run in store.run_dirs(results)} == before
 
 
+@pytest.mark.slow
 def test_the_same_command_in_a_fresh_directory_gives_identical_metrics() -> None:
     for where in ("a", "b"):
         process = started(f"run --method raft --seeds 1 --results {where} {TINY}")
@@ -143,6 +144,7 @@ def test_the_same_command_in_a_fresh_directory_gives_identical_metrics() -> None
     assert first.result["metrics"] == second.result["metrics"]
 
 
+@pytest.mark.slow
 def test_two_commands_on_one_experiment_execute_each_run_once_and_both_report() -> None:
     command = f"run --method simsiam --seeds 3 --jobs 1 {TINY}"
     both = [started(command), started(command)]
@@ -153,6 +155,7 @@ def test_two_commands_on_one_experiment_execute_each_run_once_and_both_report() 
     assert all(re.search(r"simsiam +3 ", out) for out, _ in outputs)
 
 
+@pytest.mark.slow
 def test_an_interrupted_command_says_so_and_resumes() -> None:
     command = f"run --method simclr --seeds 1 {TINY} --set train.epochs=60"
     process = started(command)
@@ -173,6 +176,7 @@ def test_an_interrupted_command_says_so_and_resumes() -> None:
     assert "resumed at step" in run.log.read_text()
 
 
+@pytest.mark.slow
 def test_a_failed_run_gives_exit_code_1_and_its_reason() -> None:
     process = started(f"run --method byol --seeds 1 {TINY} --set optim.lr=1e30")
     out, _ = process.communicate(timeout=200)
@@ -181,6 +185,7 @@ def test_a_failed_run_gives_exit_code_1_and_its_reason() -> None:
     assert "non-finite" in out
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_one_live_line_a_run() -> None:
     main, terminal = pty.openpty()
     process = subprocess.Popen(
@@ -202,6 +207,7 @@ def test_a_terminal_gets_one_live_line_a_run() -> None:
     assert "\x1b[" in text
 
 
+@pytest.mark.slow
 def test_an_image_folder_from_the_pictures_to_the_table() -> None:
     for split, n in (("train", 40), ("test", 10)):
         for label in ("dark", "light"):
@@ -239,6 +245,7 @@ def test_a_broken_test_image_is_told_before_training() -> None:
     assert not Path("results").exists()
 
 
+@pytest.mark.slow
 def test_when_a_worker_is_killed_the_runs_it_had_not_begun_are_executed_all_the_same() -> None:
     process = started(f"run --method simclr --seeds 2 --jobs 1 {TINY} --set train.epochs=20")
     deadline = time.monotonic() + 100

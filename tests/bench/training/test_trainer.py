@@ -286,6 +286,7 @@ def test_a_backbone_that_the_compiler_rejects_trains_without_it_to_the_same_bits
     assert to_the_end(job)["metrics"] == to_the_end(start("byol", where="eager"))["metrics"]
 
 
+@pytest.mark.slow
 def test_every_run_of_a_worker_is_compiled_and_evaluation_is_not(
     start: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:

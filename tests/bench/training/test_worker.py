@@ -66,6 +66,7 @@ def outcome(run: RunDir) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return record.result["metrics"], rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_killed_at_a_random_moment_a_run_ends_with_the_same_metrics(tmp_path: Path, method: str) -> None:
     (whole,), runs = planned(tmp_path / "whole", [method]), planned(tmp_path / "killed", [method])
@@ -91,6 +92,7 @@ def test_done_runs_are_skipped(tmp_path: Path) -> None:
     assert (runs[0].result.read_bytes(), runs[0].result.stat().st_mtime_ns) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
 def test_a_signal_makes_a_worker_write_a_checkpoint_and_leave(tmp_path: Path, number: signal.Signals) -> None:
     runs = planned(tmp_path, ["simclr"], train__epochs="1000", train__checkpoint_epochs="1000")
@@ -109,6 +111,7 @@ def test_a_worker_stops_when_its_parent_is_gone(tmp_path: Path) -> None:
     assert store.read_run(runs[0]).state == "planned"
 
 
+@pytest.mark.slow
 def test_of_two_workers_on_the_same_runs_each_executes_some_and_none_twice(tmp_path: Path) -> None:
     runs = planned(tmp_path, ["byol", "simclr"], [0, 1], train__epochs="2")
     alone = planned(tmp_path / "alone", ["byol", "simclr"], [0, 1], train__epochs="2")
