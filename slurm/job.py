@@ -200,8 +200,8 @@ class Execution:
     def _near_the_limit(self, early: float = 0) -> bool:
         return time.time() > self.limit - self.submission.margin - early
 
-    def _pass(self) -> list[int]:
-        """Start workers over the runs and wait for them; returns the exit statuses of those that died.
+    def _pass(self) -> list[str]:
+        """Start workers over the runs and wait for them; returns exit status and reason of those that died.
 
         Workers look at the code too, once they have read it: it may be edited while they start.
         """

@@ -1,7 +1,7 @@
 """Works off a list of planned runs: claims one, trains or resumes it, writes its result, goes on.
 
 Any number of workers may have the same list, on any machines that share the results: each run is executed once.
-Started by the command line (`python -m bench.training.worker`, settings on standard input) or by a SLURM job.
+Started by bench.training.workers, for the command line or in a SLURM job; orders come on standard input.
 """
 
 import errno
@@ -207,7 +207,7 @@ def _now() -> str:
 
 
 def main() -> None:
-    """`python -m bench.training.worker < settings.json`."""
+    """`python .../start.py bench.training.worker < orders.json`."""
     keep_freed_memory()
     settings = Orders(**parse_json(sys.stdin.read()))
     to_parent = logging.StreamHandler()

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from queue import SimpleQueue
 
 from rich.console import Console
@@ -19,6 +20,8 @@ from bench.runs.store import RunDir
 from bench.training.orders import Orders
 
 DEVICES = ("auto", "cpu", "cuda")
+START = str(Path(__file__).with_name("start.py"))
+MAX_IDLE = 1  # further attempts after one in which workers died before they began a run
 
 
 def devices(choice: str) -> list[str]:
@@ -45,17 +48,24 @@ def available_cores() -> int:
 
 
 class LocalWorkers:
-    """`jobs` worker processes over one list of runs; each run is claimed by one of them."""
+    """`jobs` worker processes over one list of runs; each run is claimed by one of them.
 
-    def __init__(self, settings: Orders, jobs: int, names: list[str]) -> None:
+    What several workers say (the traceback of a broken installation) is told once, also over several attempts that
+    share the set `heard`.
+    """
+
+    def __init__(self, settings: Orders, jobs: int, names: list[str], heard: set[str] | None = None) -> None:
         self.messages: SimpleQueue[str] = SimpleQueue()
         """Lines that the workers wrote to their standard error."""
         self.processes = []
         self._listeners = []
+        self._heard = set() if heard is None else heard
+        self._last: dict[int, str] = {}
+        """The newest line of each worker, by its pid."""
         for i in range(jobs):
             own = replace(settings, device=names[i % len(names)], parent=os.getpid(), slot=i)
             process = subprocess.Popen(
-                [sys.executable, "-m", "bench.training.worker"], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+                [sys.executable, START, "bench.training.worker"], stdin=subprocess.PIPE, stderr=subprocess.PIPE
             )
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError):  # killed already: its exit status tells
@@ -76,21 +86,36 @@ class LocalWorkers:
             if process.poll() is None:
                 process.send_signal(number)
 
-    def deaths(self) -> list[int]:
-        """Exit statuses of the workers that ended otherwise than by finishing; negative: a signal's number."""
-        return [process.returncode for process in self.processes if process.poll()]
+    def deaths(self) -> list[str]:
+        """Exit status of each worker that ended otherwise than by finishing (negative: a signal's number), and why."""
+        self._hear_out()
+        return [_death(p.returncode, self._last.get(p.pid, "")) for p in self.processes if p.poll()]
 
     def said(self) -> list[str]:
         """Lines that came since the last call; nothing is missing once no worker is alive."""
+        self._hear_out()
+        return [self.messages.get() for _ in range(self.messages.qsize())]
+
+    def _hear_out(self) -> None:
         if not self.running():
             for listener in self._listeners:
                 listener.join(timeout=1)  # a child of a worker may hold the pipe open
-        return [self.messages.get() for _ in range(self.messages.qsize())]
 
     def _listen(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stderr is not None
-        for line in process.stderr:
-            self.messages.put(line.decode(errors="replace").rstrip())
+        for content in process.stderr:
+            line = content.decode(errors="replace").rstrip()
+            self._last[process.pid] = line or self._last.get(process.pid, "")
+            if line not in self._heard:
+                self._heard.add(line)
+                self.messages.put(line)
+
+
+def _death(status: int, last_line: str) -> str:
+    """ "-9 (killed: out of memory?)", "1 (ModuleNotFoundError: No module named 'torch')"."""
+    if status == -signal.SIGKILL:
+        return f"{status} (killed: out of memory?)"
+    return f"{status} ({last_line})" if last_line else str(status)
 
 
 @dataclass(frozen=True)
@@ -129,18 +154,26 @@ def execute(
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     watcher = Watcher(runs, console, SimpleQueue())
     todo = [record.dir for record in watcher.unfinished.values()]
-    deaths: list[int] = []
+    deaths: list[str] = []
+    heard: set[str] = set()
+    idle = 0
     try:
-        while todo and not stops:
+        while todo and not stops and idle <= MAX_IDLE:
+            before = {run.run_id: watcher.unfinished[run.run_id].state for run in todo}
             workers = LocalWorkers(
                 replace(settings, runs=[str(run.path.absolute()) for run in todo]),
                 min(jobs or default_jobs(names, threads, len(todo)), len(todo)),
                 names,
+                heard,
             )
             watcher.messages = workers.messages
             watcher.watch(workers.running)
-            deaths += workers.deaths()
-            again = {"planned"} if workers.deaths() else set()  # what a dead worker had not begun; no second death
+            died = workers.deaths()
+            watcher.watch(lambda: False)  # what they said in the end
+            deaths += died
+            again = {"planned"} if died else set()  # what a dead worker had not begun; no second death
+            stuck = all(i in watcher.unfinished and watcher.unfinished[i].state == before[i] for i in before)
+            idle = idle + 1 if died and stuck else 0
             if (elsewhere := watcher.running()) and not stops:
                 console.print(f"waiting for {len(elsewhere)} runs that another process is executing")
                 watcher.watch(lambda: bool(watcher.running()) and not stops)
@@ -149,12 +182,9 @@ def execute(
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    died = "; ".join(
-        f"its worker ended with status {status}" + (" (killed: out of memory?)" if status == -signal.SIGKILL else "")
-        for status in deaths
-    )
+    why = "; ".join(f"its worker ended with status {death}" for death in dict.fromkeys(deaths))
     reasons = {
-        run_id: watcher.failed.get(run_id) or died or record.state + _log_of(record.dir)
+        run_id: watcher.failed.get(run_id) or why or record.state + _log_of(record.dir)
         for run_id, record in watcher.unfinished.items()
     }
     return Outcome(stops[0] if stops else 0, reasons, failed=bool(watcher.failed))
