@@ -1,14 +1,17 @@
 """The command line: parse, call, print. Imports what is slow only inside the command that needs it."""
 
+import inspect
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
 from bench.errors import UserError, unknown
+from bench.planning.options import SweepOptions
 from slurm.jobs import jobs_of
 
 # Typer ships its own click since 0.16 and uses the installed one before: this is the right class in both cases.
@@ -23,110 +26,72 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Method = Annotated[str, typer.Option("--method", "-m", help="Methods, separated by commas; see `bench list methods`.")]
-Seeds = Annotated[str, typer.Option("--seeds", "-s", help="How many seeds (5 is 0 to 4), or which (3,7).")]
-Preset = Annotated[str, typer.Option("--preset", "-p", help="Settings to start from; see `bench list presets`.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE: change a setting; see `bench list keys`.")]
-Experiment = Annotated[
-    str | None, typer.Option(help="Name of the folder in the results; by default the preset's name.")
-]
 Results = Annotated[Path, typer.Option(help="Where results go.", envvar="BENCH_RESULTS")]
 DataDir = Annotated[Path, typer.Option(help="Where data sets lie or are put.", envvar="BENCH_DATA")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Jobs = Annotated[
-    int | None, typer.Option(min=1, help="Runs at a time; by default one a GPU, or as many as cores allow.")
-]
-Log = Annotated[str | None, typer.Option("--log", help="Show epochs live in tensorboard, wandb (extras to install).")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Execute failed runs again.")]
+SweepFile = Annotated[Path | None, typer.Argument(help="A sweep file (TOML); flags override it.")]
+
+LAUNCHERS = {"local": "bench.training.launch:local", "slurm": "slurm.submit:submit", "dry": "slurm.submit:dry"}
+"""How planned runs are carried out: functions (Request, Console) -> exit code, by `--on`."""
+
+HERE = ("method", "seeds", "preset", "set", "experiment", "device", "jobs", "log")  # options of `bench run`
+
+
+def _flag(name: str) -> Any:
+    """The command line's option for a field of SweepOptions; not given: None."""
+    field = SweepOptions.model_fields[name]
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    names = [f"--{name.replace('_', '-')}", *([str(extra["short"])] if "short" in extra else [])]
+    default = "" if field.is_required() or not field.default else f" (default: {field.default})"
+    kinds = (field.annotation, *get_args(field.annotation))
+    limits: dict[str, Any] = {"min": 1} if int in kinds else {}
+    kind: Any = list[str] if name in ("set", "grid") else int if int in kinds else str
+    return Annotated[kind | None, typer.Option(*names, help=f"{field.description}{default}", **limits)]
+
+
+def _takes(names: Iterable[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options `names` of SweepOptions, in place of its `**flags`."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(command).parameters.values())[:-1]
+        flags = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_flag(n)) for n in names]
+        own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+        command.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *flags)}
+        return command
+
+    return decorate
 
 
 @app.command()
+@_takes(HERE)
 def run(
-    method: Method,
-    seeds: Seeds = "1",
-    preset: Preset = "quick",
-    set_: Set = None,
-    experiment: Experiment = None,
     results: Results = Path("results"),
     data_dir: DataDir = Path("data"),
-    device: Device = "auto",
-    jobs: Jobs = None,
-    log: Log = None,
     retry_failed: RetryFailed = False,
+    **flags: Any,
 ) -> None:
     """Train and evaluate methods on this machine, then print the leaderboard.
 
     Runs that are done are skipped, interrupted ones are resumed: the same command again finishes the work.
     """
-    from bench.config.schema import parse_overrides
-    from bench.planning import plan
-    from bench.training import livelog
-
-    loggers = livelog.parse(log or "")
-    planned = plan.plan(
-        plan.parse_methods(method),
-        plan.parse_seeds(seeds),
-        preset,
-        parse_overrides(set_ or []),
-        {},
-        experiment or preset,
-    )
-    _execute(planned, results, data_dir, device, jobs, loggers, retry_failed)
+    _launch(None, flags, results, data_dir, retry_failed)
 
 
 @app.command()
+@_takes(SweepOptions.model_fields)
 def sweep(
-    file: Annotated[Path | None, typer.Argument(help="An experiment file (TOML); flags override it.")] = None,
-    method: Annotated[str | None, typer.Option("--method", "-m", help="Methods, separated by commas.")] = None,
-    seeds: Annotated[str | None, typer.Option("--seeds", "-s", help="How many seeds (default 1), or which.")] = None,
-    preset: Annotated[
-        str | None, typer.Option("--preset", "-p", help="Settings to start from (default quick).")
-    ] = None,
-    set_: Set = None,
-    grid: Annotated[list[str] | None, typer.Option(help="KEY=VALUE,VALUE: search these; all combinations.")] = None,
-    experiment: Experiment = None,
-    on: Annotated[
-        str | None, typer.Option(help="local (default), slurm, or dry: only say what slurm would do.")
-    ] = None,
-    cluster: Annotated[str | None, typer.Option(help="Cluster profile, see clusters.toml (default: default).")] = None,
-    partition: Annotated[str | None, typer.Option(help="SLURM partition.")] = None,
-    time: Annotated[str | None, typer.Option(help="Time limit of a job: minutes, H:MM:SS or D-HH:MM:SS.")] = None,
-    gpus: Annotated[str | None, typer.Option(help="GPUs a job: a number, or type:number.")] = None,
-    max_parallel: Annotated[int | None, typer.Option(min=1, help="Jobs at a time.")] = None,
-    runs_per_job: Annotated[int | None, typer.Option(min=1, help="Runs that one job executes.")] = None,
-    concurrent: Annotated[int | None, typer.Option(min=1, help="Runs side by side in one job.")] = None,
-    on_code_change: Annotated[
-        str | None, typer.Option(help="refuse or warn, when a queued job finds other code than was submitted.")
-    ] = None,
+    file: SweepFile = None,
     results: Results = Path("results"),
     data_dir: DataDir = Path("data"),
-    device: Annotated[str | None, typer.Option(help="auto (default), cpu or cuda.")] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="On local: runs at a time.")] = None,
-    log: Log = None,
     retry_failed: RetryFailed = False,
+    **flags: Any,
 ) -> None:
     """Train and evaluate methods x seeds x grid points, on this machine or on a SLURM cluster.
 
     The same command again submits only what is not done, not queued and not running.
     """
-    flags = {key: value for key, value in locals().items() if key not in ("file", "results", "data_dir", "set_")}
-    from rich.console import Console
-
-    from bench.planning import sweep_file as experiments
-    from bench.training import livelog
-    from slurm import sweep as sweeps
-
-    options = experiments.options(file, {**flags, "set": set_})
-    planned = experiments.planned(file, options)
-    loggers = livelog.parse(options["log"])
-    if options["on"] == "local":
-        _execute(planned, results, data_dir, options["device"], options.get("jobs"), loggers, retry_failed)
-        return
-    from slurm import submit as launch
-
-    console = Console(highlight=False, markup=False)
-    request = sweeps.request(options, planned, results, data_dir, _command(), loggers, retry_failed)
-    raise typer.Exit(launch.LAUNCHERS[options["on"]](request, console))
+    _launch(file, flags, results, data_dir, retry_failed)
 
 
 @app.command()
@@ -189,83 +154,41 @@ def list_(
 
 
 @app.command()
+@_takes(("preset", "set", "device"))
 def speed(
     method: Annotated[str, typer.Option("--method", "-m", help="One method.")] = "byol",
-    preset: Preset = "quick",
-    set_: Set = None,
-    device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    **flags: Any,
 ) -> None:
     """Measure a training step and its parts, beside what the hardware allows and what a PIL pipeline gives."""
-    from bench.config.schema import RunConfig, parse_overrides
+    from bench.config.schema import RunConfig
     from bench.files import dump_json
-    from bench.planning import plan
+    from bench.planning import sweep_file
     from bench.training import speed as speeds
-    from bench.training import workers as local
+    from bench.training import workers
 
-    overrides = parse_overrides(set_ or [])
-    names = plan.parse_methods(method)
-    if len(names) > 1:
+    options = sweep_file.options(None, {**flags, "method": method})
+    planned = sweep_file.planned(None, options)
+    if len(planned) > 1:
         raise UserError(f"--method {method}: name one; speed is measured a method at a time")
-    (planned,) = plan.plan(names, [0], preset, overrides, {}, preset)
-    measured = speeds.measure(RunConfig(**planned["config"]), local.devices(device)[0])
+    measured = speeds.measure(RunConfig(**planned[0]["config"]), workers.devices(options.device)[0])
     print(dump_json(measured) if as_json else speeds.describe(measured), end="")
 
 
-def _execute(
-    planned: Sequence[dict[str, Any]],
-    results: Path,
-    data_dir: Path,
-    device: str,
-    jobs: int | None,
-    loggers: Sequence[str],
-    retry_failed: bool,
-) -> None:
-    """Carry out planned runs on this machine, report, and leave with the exit code that the contract names."""
+def _launch(file: Path | None, flags: dict[str, Any], results: Path, data_dir: Path, retry_failed: bool) -> None:
+    """Plan what the flags and the file ask for, and have it carried out; leaves with the exit code."""
     from rich.console import Console
 
-    from bench.planning import plan
-    from bench.runs import provenance
-    from bench.training import workers as local
-    from bench.training.orders import Orders
+    from bench.planning import sweep_file
+    from bench.planning.request import Request
+    from bench.training import livelog
 
-    console = Console(highlight=False, markup=False)
-    names = local.devices(device)
-    for warning in plan.prepare(planned, data_dir):
-        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
-    runs = plan.write(planned, results)
-    commit, dirty = provenance.git_state()
-    settings = Orders(
-        runs=[str(run.path.absolute()) for run in runs],
-        data_dir=str(data_dir.absolute()),
-        device=names[0],
-        command=_command(),
-        commit=commit,
-        dirty=dirty,
-        log=loggers,
-    )
-    if retry_failed:
-        plan.retry(runs)
-    threads = max(run["config"]["train"]["threads"] for run in planned)
-    outcome = local.execute(runs, settings, names, threads, jobs, console)
-    unwritten = ""
-    for experiment in dict.fromkeys(run["experiment"] for run in planned):
-        try:
-            _report(results, [experiment], ["csv"])
-        except UserError as error:  # a full disk: the command was right, and the results are there
-            unwritten = str(error)
-            console.print(f"warning: {unwritten}", style="yellow", soft_wrap=True)
-    if outcome.signal:
-        console.print("interrupted: the same command resumes where the runs stopped")
-        raise typer.Exit(128 + outcome.signal)
-    if outcome.unfinished:
-        failed = outcome.failed and not retry_failed
-        hint = " (--retry-failed executes failed runs again)" if failed else ": the same command resumes them"
-        console.print(f"{len(outcome.unfinished)} of {len(runs)} runs did not finish{hint}", style="bold")
-        for run_id, reason in outcome.unfinished.items():
-            console.print(f"  {run_id}: {reason}", soft_wrap=True)
-    if outcome.unfinished or unwritten:
-        raise typer.Exit(1)
+    options = sweep_file.options(file, flags)
+    livelog.parse(options.log)  # a wrong name is told before anything is done
+    request = Request(sweep_file.planned(file, options), results, data_dir, options, _command(), retry_failed)
+    module, _, name = LAUNCHERS[options.on].partition(":")
+    launch: Callable[[Request, Console], int] = getattr(import_module(module), name)
+    raise typer.Exit(launch(request, Console(highlight=False, markup=False)))
 
 
 def _report(

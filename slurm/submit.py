@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ from submitit.slurm.slurm import _make_sbatch_string
 from bench.errors import UserError
 from bench.files import write_atomic
 from bench.planning import plan
+from bench.planning.request import Request
 from bench.runs import provenance, status, store
 from bench.runs.claim import newest_claim
+from bench.training import livelog
 from slurm import commands, submission
 from slurm.clusters import Profile
 from slurm.estimate import estimate
@@ -37,8 +39,9 @@ LOCK_SECONDS = 60
 UNLIMITED = 10**6  # submitit's own limit of timeouts: ours counts progress instead
 
 
-def dry(sweep: Sweep, console: Console) -> int:
+def dry(request: Request, console: Console) -> int:
     """Print what `submit` would do: runs, jobs, script, estimate. Changes nothing, and works without SLURM."""
+    sweep = Sweep.of(request)
     selection = select(sweep)
     print_runs(sweep, selection, console)
     tasks = selection.tasks(sweep.runs_per_job)
@@ -50,7 +53,7 @@ def dry(sweep: Sweep, console: Console) -> int:
             commands.check_partition(sweep.profile.partition)
     except commands.SlurmError as error:
         size = _array_size({}, sweep.profile)
-        console.print(f"note: {error}; arrays of at most {size} tasks, as profile {sweep.cluster!r} says")
+        console.print(f"note: {error}; arrays of at most {size} tasks, as profile {sweep.options.cluster!r} says")
     chunks = _chunks(len(tasks), size)
     arrays = f"{len(chunks)} array{'s' * (len(chunks) > 1)}"
     console.print(f"{len(tasks)} jobs in {arrays}, {min(sweep.runs_per_job, len(selection.todo))} runs a job")
@@ -63,12 +66,13 @@ def dry(sweep: Sweep, console: Console) -> int:
     return 0
 
 
-def submit(sweep: Sweep, console: Console) -> int:
+def submit(request: Request, console: Console) -> int:
     """Submit what is not done, queued or running; returns 1 if nothing was left to submit and some run failed.
 
     If SLURM refuses the first array, nothing is left behind; if it refuses a later one, those before are cancelled.
     Raises UserError (of SLURM: with its own message).
     """
+    sweep = Sweep.of(request)
     commands.require("sbatch", "srun", "squeue", "scancel", "scontrol")
     facts = commands.configuration()
     if sweep.profile.partition:
@@ -89,45 +93,40 @@ def _submit(sweep: Sweep, facts: dict[str, str], console: Console) -> int:
         console.print("nothing to submit")
         return int(bool(status.BAD & set(selection.states.values())))
     chunks = _chunks(len(tasks), _array_size(facts, sweep.profile))
-    warnings = plan.prepare(sweep.planned, sweep.data_dir)
-    runs = plan.write(sweep.planned, sweep.results)
-    commit, dirty = provenance.git_state()
+    ready = sweep.make_ready()
     made = submission.create(
         sweep.experiment,
         slurm_cluster=facts.get("ClusterName", ""),
         tasks=tasks,
-        concurrent=sweep.concurrent,
+        concurrent=sweep.options.concurrent,
         minutes=sweep.profile.minutes,
         margin=sweep.profile.margin_seconds,
         data_dir=str(sweep.data_dir.absolute()),
-        device=sweep.device,
-        log=list(sweep.log),
+        device=sweep.options.device,
+        log=livelog.parse(sweep.options.log),
         command=sweep.command,
-        commit=commit,
-        dirty=dirty,
+        commit=ready.commit,
+        dirty=ready.dirty,
         code=provenance.fingerprints(),
         on_code_change=sweep.profile.on_code_change,
-        cluster=sweep.cluster,
+        cluster=sweep.options.cluster,
         profile=sweep.profile.model_dump(mode="json"),
     )
-    new = [run for run in runs if selection.states[run.run_id] == "new"]
+    new = [run for run in ready.runs if selection.states[run.run_id] == "new"]
     todo = set(selection.todo)
-    again = [run for run in runs if run.run_id in todo]
+    again = [run for run in ready.runs if run.run_id in todo]
     failed = [run for run in again if selection.states[run.run_id] == "failed"]
     damaged = [run for run in again if selection.states[run.run_id] == "damaged"]
     with _outside_of_jobs(), _unplanned_if_refused(made, new), _failures_forgotten(failed):
         plan.retry(damaged)
         made = _submit_arrays(sweep, made, chunks)
-    for line in warnings:
+    for line in ready.warnings:
         console.print(f"note: {line}", style="yellow", soft_wrap=True)
     print_runs(sweep, selection, console)
     jobs = ", ".join(f"{array.job} ({array.tasks} tasks)" for array in made.arrays)
     console.print(f"submitted {len(selection.todo)} runs in {len(tasks)} jobs: {jobs}")
     console.print(f"bench status {sweep.experiment.name} shows how they do; logs: {made.folder}", soft_wrap=True)
     return 0
-
-
-LAUNCHERS: dict[str, Callable[[Sweep, Console], int]] = {"slurm": submit, "dry": dry}
 
 
 def _array_size(facts: dict[str, str], profile: Profile) -> int:
@@ -143,7 +142,7 @@ def _chunks(n: int, size: int) -> list[range]:
 
 def _script(sweep: Sweep, folder: Path, tasks: int) -> str:
     """The batch script, as submitit makes it."""
-    parallel = sweep.max_parallel or tasks
+    parallel = sweep.options.max_parallel or tasks
     command = f"{PYTHON} -u -m submitit.core._submit {shlex.quote(str(folder))}"
     array: dict[str, Any] = {"map_count": tasks, "array_parallelism": parallel} if tasks > 1 else {}
     return _make_sbatch_string(command=command, folder=folder, **array, **sweep.parameters())
@@ -155,8 +154,8 @@ def _submit_arrays(sweep: Sweep, made: submission.Submission, chunks: list[range
     try:
         for chunk in chunks:
             parameters = {**sweep.parameters(), "job_name": made.job_name}
-            parameters["array_parallelism"] = sweep.max_parallel or len(chunk)
-            if sweep.max_parallel and made.arrays:
+            parameters["array_parallelism"] = sweep.options.max_parallel or len(chunk)
+            if sweep.options.max_parallel and made.arrays:
                 parameters["dependency"] = f"afterany:{made.arrays[-1].job}"
             executor.update_parameters(**parameters)
             with _undisturbed():

@@ -2,48 +2,36 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
 
-from bench.errors import unknown
-from bench.runs import status, store
+from bench.planning.request import Request
+from bench.runs import status
 from bench.runs.identity import seed_list
-from bench.training.workers import DEVICES
 from slurm import clusters
 from slurm.clusters import Profile
 from slurm.jobs import jobs_of
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Sweep(Request):
     """Planned runs of one experiment and how to send them to a cluster."""
 
-    planned: Sequence[dict[str, Any]]
-    results: Path
-    data_dir: Path
-    device: str
-    cluster: str
-    """Name of `profile`."""
-    profile: Profile
-    command: str
-    """The command line, for the record."""
-    max_parallel: int | None = None
-    """Array tasks that may run at a time."""
-    runs_per_job: int = 1
-    concurrent: int = 1
-    """Runs side by side in one job."""
-    log: Sequence[str] = ()
-    """Loggers (bench.training.livelog)."""
-    retry_failed: bool = False
+    profile: Profile = field(kw_only=True)
+
+    @classmethod
+    def of(cls, request: Request) -> "Sweep":
+        """The request, with the cluster profile that it names. Raises UserError."""
+        asked = request.options
+        changes = {key: getattr(asked, key) for key in ("partition", "time", "gpus", "on_code_change")}
+        return cls(**vars(request), profile=clusters.load(asked.cluster, changes))
 
     @property
-    def experiment(self) -> Path:
-        """The experiment's directory."""
-        return store.experiment_dir(self.results, self.planned[0]["experiment"])
+    def runs_per_job(self) -> int:
+        """Runs that one job executes: at least those that are side by side in it."""
+        return max(self.options.runs_per_job, self.options.concurrent)
 
     def parameters(self) -> dict[str, Any]:
         """submitit's names for what a job asks for."""
@@ -60,44 +48,13 @@ class Sweep:
             "time": profile.minutes,
             "nodes": 1,
             "ntasks_per_node": 1,
-            "cpus_per_task": profile.cpus or threads * self.concurrent,
+            "cpus_per_task": profile.cpus or threads * self.options.concurrent,
             "signal_delay_s": profile.margin_seconds,
             "stderr_to_stdout": True,
             "wckey": None,
             "setup": setup or None,
             "additional_parameters": {"requeue": True, **profile.sbatch},
         }
-
-
-def request(
-    options: Mapping[str, Any],
-    planned: Sequence[dict[str, Any]],
-    results: Path,
-    data_dir: Path,
-    command: str,
-    log: Sequence[str],
-    retry_failed: bool,
-) -> Sweep:
-    """A sweep as the command line or an experiment file asks for it. Raises UserError."""
-    if options["device"] not in DEVICES:
-        raise unknown("device", options["device"], DEVICES)
-    name = options.get("cluster") or "default"
-    profile = clusters.load(name, {key: options.get(key) for key in ("partition", "time", "gpus", "on_code_change")})
-    concurrent = options["concurrent"]
-    return Sweep(
-        planned,
-        results,
-        data_dir,
-        options["device"],
-        name,
-        profile,
-        command,
-        options.get("max_parallel"),
-        max(options["runs_per_job"], concurrent),
-        concurrent,
-        log,
-        retry_failed,
-    )
 
 
 @dataclass(frozen=True)
@@ -115,7 +72,7 @@ class Selection:
         return [self.todo[i : i + runs_per_job] for i in range(0, len(self.todo), runs_per_job)]
 
 
-def select(sweep: Sweep) -> Selection:
+def select(sweep: Request) -> Selection:
     """Leave out what is done, running or queued, and what failed unless it is to be retried."""
     run_ids = [run["run_id"] for run in sweep.planned]
     found = status.survey(sweep.experiment, jobs_of, set(run_ids))
@@ -126,7 +83,7 @@ def select(sweep: Sweep) -> Selection:
     return Selection(states, todo, found.notes)
 
 
-def print_runs(sweep: Sweep, selection: Selection, console: Console) -> None:
+def print_runs(sweep: Request, selection: Selection, console: Console) -> None:
     """A line for each configuration: its overrides, its seeds, and the states of its runs."""
     counts = Counter(selection.states.values())
     console.print(f"{sweep.experiment.name}: {len(selection.states)} runs", style="bold")

@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from bench import cli
-from bench.planning import sweep_file as experiment
+from bench.planning import sweep_file
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results" / "reference"
@@ -45,8 +45,8 @@ def test_an_experiment_file_plans_its_runs(
         for i in range(300):
             (folder / f"{i}.jpg").touch()
     bench("sweep", str(file), "--on", "dry")
-    said = experiment.options(file, {})
-    n = len(said["method"].split(",")) * int(said["seeds"]) * math.prod(map(len, said["grid"].values()))
+    said = sweep_file.options(file, {})
+    n = len(said.method.split(",")) * int(said.seeds) * math.prod(map(len, said.grid.values()))
     assert capsys.readouterr().out.startswith(f"{said['experiment']}: {n} runs\n")
 
 

@@ -8,8 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench import backbone
-from bench.config import presets
+from bench.config import backbones, presets
 from bench.config.schema import RunConfig, resolve
 from bench.data import datasets as data
 from bench.errors import UserError, unknown
@@ -95,6 +94,7 @@ def _with_fingerprint(
     settings: dict[str, Any], overrides: dict[str, str], fingerprint: Callable[[str], str]
 ) -> RunConfig:
     config = resolve(settings, overrides)
+    backbones.check(config.backbone.name)
     name = config.data.name
     if not name.startswith("folder:"):
         if name not in data.DATASETS:
@@ -107,34 +107,6 @@ def _with_fingerprint(
     absolute = f"folder:{Path(name.removeprefix('folder:')).expanduser().resolve()}"
     section = {**config.data.model_dump(), "name": absolute, "fingerprint": fingerprint(absolute)}
     return RunConfig(**{**config.model_dump(), "data": section})
-
-
-def prepare(planned: Sequence[Mapping[str, Any]], data_dir: Path) -> list[str]:
-    """Read (fetch, resize and cache) every dataset once, before any run needs it; returns warnings.
-
-    Raises UserError if data are missing, a batch is larger than its set, or a backbone cannot be built.
-    """
-    warnings = []
-    built = set()
-    loaded: dict[str, data.Dataset] = {}
-    for config in {run["config_hash"]: RunConfig(**run["config"]) for run in planned}.values():
-        key = config.data.model_dump_json()
-        if key not in loaded:
-            dataset = loaded[key] = data.load(config.data, data_dir)
-            for part, skipped in (("training", dataset.skipped), ("test", dataset.prepare_test())):
-                if skipped:
-                    names = ", ".join(skipped[:3]) + (", ..." if len(skipped) > 3 else "")
-                    warnings.append(f"{dataset.name}: left out {len(skipped)} unreadable {part} images: {names}")
-        if (architecture := (config.backbone, config.data.size)) not in built:
-            backbone.create(*architecture)
-            built.add(architecture)
-        size = len(loaded[key].images)
-        if config.train.batch_size > size:
-            raise UserError(
-                f"train.batch_size={config.train.batch_size}: {loaded[key].name} has {size} pre-training images; "
-                f"use a batch of 2 to {size}"
-            )
-    return warnings
 
 
 def write(planned: Sequence[Mapping[str, Any]], results: Path) -> list[store.RunDir]:

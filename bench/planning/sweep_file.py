@@ -1,4 +1,4 @@
-"""Experiment files: a sweep as a TOML file kept with a paper. Keys are `bench sweep`'s flags, which override them.
+"""Sweep files: a sweep as a TOML file kept with a paper. Keys are `bench sweep`'s flags, which override them.
 
 method = ["raft", "byol"]
 seeds = 5
@@ -13,29 +13,22 @@ optim.lr = [0.3, 1.0]
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import ValidationError
 
 from bench.config.schema import parse_overrides
 from bench.errors import UserError, unknown
 from bench.planning import plan
+from bench.planning.options import SweepOptions
 from bench.planning.toml import line_of, read_toml
 
-WORDS = ("preset", "experiment", "on", "cluster", "partition", "time", "device", "gpus", "on_code_change", "log")
-NUMBERS = ("max_parallel", "runs_per_job", "concurrent", "jobs")
-KEYS = ("method", "seeds", "set", "grid", *WORDS, *NUMBERS)
-DEFAULTS: dict[str, Any] = {
-    "seeds": "1",
-    "preset": "quick",
-    "on": "local",
-    "device": "auto",
-    "log": "",
-    "runs_per_job": 1,
-    "concurrent": 1,
-}
+FIELDS = SweepOptions.model_fields
+WORDS_OR_NUMBERS = ("seeds", "gpus", "time")
 
 
-def options(file: Path | None, flags: Mapping[str, Any]) -> dict[str, Any]:
-    """What a sweep was asked for, by KEYS: flags (None: not given) over the file over defaults.
+def options(file: Path | None, flags: Mapping[str, Any]) -> SweepOptions:
+    """What a sweep was asked for: flags (None: not given) over the file over defaults.
 
     `set` and `grid` are overridden key by key; a key that the flags fix is no longer searched, and the other way round.
     Raises UserError, naming file and line where the file is wrong.
@@ -45,7 +38,7 @@ def options(file: Path | None, flags: Mapping[str, Any]) -> dict[str, Any]:
         "set": parse_overrides(given.pop("set", [])),
         "grid": parse_grid(given.pop("grid", [])),
     }
-    values: dict[str, Any] = {**DEFAULTS, **(load(file) if file else {}), **given}
+    values: dict[str, Any] = {**(load(file) if file else {}), **given}
     for name, other in (("set", "grid"), ("grid", "set")):
         kept = {key: value for key, value in values.get(name, {}).items() if key not in own[other]}
         values[name] = {**kept, **own[name]}
@@ -53,26 +46,31 @@ def options(file: Path | None, flags: Mapping[str, Any]) -> dict[str, Any]:
         if key in values["set"]:
             raise UserError(f"{key} is both set and searched: name it in --set or in --grid")
     if not values.get("method"):
-        raise UserError("which methods? give --method, or an experiment file with a line: method = [...]")
-    if values["on"] not in ("local", "slurm", "dry"):
-        raise unknown("--on", values["on"], ("local", "slurm", "dry"))
-    return values
+        raise UserError("which methods? give --method, or a sweep file with a line: method = [...]")
+    for key, field in FIELDS.items():
+        if get_origin(field.annotation) is Literal and values.get(key, field.default) not in get_args(field.annotation):
+            raise unknown(f"--{key}", values[key], get_args(field.annotation))
+    try:
+        return SweepOptions(**values)
+    except ValidationError as error:  # a number out of range that did not come through the command line
+        problem = error.errors()[0]
+        raise UserError(f"{problem['loc'][0]} = {problem['input']!r}: {problem['msg'].lower()}") from None
 
 
-def planned(file: Path | None, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+def planned(file: Path | None, asked: SweepOptions) -> list[dict[str, Any]]:
     """The runs of a sweep. Raises UserError, naming the line of `file` that it is about if there is one."""
     try:
         runs = plan.plan(
-            plan.parse_methods(values["method"]),
-            plan.parse_seeds(values["seeds"]),
-            values["preset"],
-            values["set"],
-            values["grid"],
-            values.get("experiment") or values["preset"],
+            plan.parse_methods(asked.method),
+            plan.parse_seeds(asked.seeds),
+            asked.preset,
+            asked.set,
+            asked.grid,
+            asked.experiment or asked.preset,
         )
     except UserError as error:
-        for table in ("set", "grid") if file else ():
-            for key in values[table]:
+        for table, keys in (("set", asked.set), ("grid", asked.grid)) if file else ():
+            for key in keys:
                 if file and (repr(key) in str(error) or f"{key}=" in str(error)):
                     line = line_of(file, key.rpartition(".")[2], table)
                     raise UserError(f"{file}:{line}: {error}" if line else str(error)) from None
@@ -95,7 +93,7 @@ def parse_grid(settings: list[str]) -> dict[str, list[str]]:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """An experiment file's content, in the types of the flags. Raises UserError naming file and line."""
+    """A sweep file's content, in the types of the flags. Raises UserError naming file and line."""
     values = read_toml(path)
     found: dict[str, Any] = {}
     for key, value in values.items():
@@ -109,8 +107,8 @@ def load(path: Path) -> dict[str, Any]:
 
 def _flag(key: str, value: Any) -> Any:
     """A file's value as the flag would give it. Raises ValueError."""
-    if key not in KEYS:
-        raise unknown("key", key, KEYS)
+    if key not in FIELDS:
+        raise unknown("key", key, FIELDS)
     if key == "set":
         return {name: _scalar(name, each) for name, each in _dotted(key, value).items()}
     if key == "grid":
@@ -119,11 +117,11 @@ def _flag(key: str, value: Any) -> Any:
         return ",".join(_scalar(key, each) for each in value)
     if key == "seeds" and isinstance(value, list):
         return "".join(f"{_scalar(key, each)}," for each in value)
-    if key in NUMBERS:
+    if int in (FIELDS[key].annotation, *get_args(FIELDS[key].annotation)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{key} = {value!r}: should be a whole number above zero")
         return value
-    if isinstance(value, str) or (key in ("seeds", "gpus", "time") and isinstance(value, int)):
+    if isinstance(value, str) or (key in WORDS_OR_NUMBERS and isinstance(value, int)):
         return _scalar(key, value)
     raise ValueError(f"{key} = {value!r}: should be a text in quotes")
 

@@ -75,6 +75,14 @@ class RunDir:
     def log(self) -> Path:
         return self.path / "log.txt"
 
+    def ended(self) -> bool:
+        """Whether the run is done or has failed, by the names in its directory."""
+        return self.result.exists() or self.error.exists()
+
+    def begun(self) -> bool:
+        """Whether anything of the run's training is there."""
+        return self.result.exists() or self.metrics.exists()
+
     def history(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl; a last line torn by a kill is left out."""
         if not self.metrics.exists():

@@ -8,20 +8,22 @@ import signal
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
 
 from bench.errors import UserError
 from bench.planning import plan
+from bench.planning.options import SweepOptions
+from bench.planning.request import Request
 from bench.runs import status, store
 from bench.runs.identity import SCHEMA
 from bench.runs.status import Job
-from slurm import cancel, clusters, commands, submission
+from slurm import cancel, commands, submission
 from slurm import submit as launch
 from slurm.jobs import jobs_of
-from slurm.sweep import Sweep, select
+from slurm.sweep import select
 
 FAKE = r"""#!/bin/bash
 # Pretends to be SLURM: notes what it was asked, answers from the files beside it.
@@ -84,11 +86,16 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     return fake
 
 
-def sweep(tmp_path: Path, seeds: int = 10, profile: dict[str, object] | None = None, **options: object) -> Sweep:
+def sweep(tmp_path: Path, seeds: int = 10, profile: str = "", **options: object) -> Request:
+    """10 runs for the profile `default`, which is ours or, if given, the text of the user's own."""
+    if profile:
+        config = tmp_path / "home" / "bench" / "clusters.toml"
+        config.parent.mkdir(parents=True)
+        config.write_text(f"[default]\n{profile}")
     planned = plan.plan(["random"], range(seeds), "quick", {"data.size": "8"}, {}, "exp")
-    values = {"partition": "main", **(profile or {})}
-    made = clusters.load("default", values)
-    return Sweep(planned, tmp_path / "results", tmp_path / "data", "auto", "default", made, "bench ...", **options)  # type: ignore[arg-type]
+    retry = bool(options.pop("retry_failed", False))
+    asked = SweepOptions(method="random", **cast(Any, {"partition": "main", **options}))
+    return Request(planned, tmp_path / "results", tmp_path / "data", asked, "bench ...", retry)
 
 
 def squeue(made: submission.Submission, **states: str) -> str:
@@ -126,17 +133,17 @@ def test_arrays_are_no_longer_than_the_cluster_allows(fake: Fake, tmp_path: Path
 
 
 def test_the_script_asks_for_what_the_profile_says(fake: Fake, tmp_path: Path, console: Console) -> None:
-    profile = {
-        "account": "a b",
-        "qos": "q",
-        "constraint": "a100|h100",
-        "mem": "16G",
-        "gpus": "a100:2",
-        "time": "1-0",
-        "setup": ["module load cuda"],
-        "environment": {"A": "x'; rm -rf $HOME"},
-        "sbatch": {"reservation": "course"},
-    }
+    profile = """
+        account = "a b"
+        qos = "q"
+        constraint = "a100|h100"
+        mem = "16G"
+        gpus = "a100:2"
+        time = "1-0"
+        setup = ["module load cuda"]
+        environment = { A = "x'; rm -rf /nowhere" }
+        sbatch = { reservation = "course" }
+    """
     launch.submit(sweep(tmp_path, 4, profile, concurrent=2, runs_per_job=2), console)
     script = (fake.folder / "script.1").read_text()
     for line in (
@@ -153,7 +160,7 @@ def test_the_script_asks_for_what_the_profile_says(fake: Fake, tmp_path: Path, c
     ):
         assert f"#SBATCH {line}\n" in script
     assert "\nmodule load cuda\n" in script
-    assert """\nexport A='x'"'"'; rm -rf $HOME'\n""" in script
+    assert """\nexport A='x'"'"'; rm -rf /nowhere'\n""" in script
 
 
 def test_only_what_nobody_is_at_is_submitted(fake: Fake, tmp_path: Path, console: Console) -> None:
@@ -223,7 +230,7 @@ def test_nothing_is_left_of_what_slurm_refuses(
 
 def test_an_unknown_partition(fake: Fake, tmp_path: Path, console: Console) -> None:
     with pytest.raises(UserError, match=r"unknown partition 'shrot': did you mean 'short'\? one of main, short"):
-        launch.submit(sweep(tmp_path, profile={"partition": "main,shrot"}), console)
+        launch.submit(sweep(tmp_path, partition="main,shrot"), console)
     assert not (tmp_path / "results").exists()
 
 

@@ -7,6 +7,7 @@ import pytest
 from bench.errors import UserError
 from bench.files import dump_json
 from bench.planning import plan
+from bench.planning.prepare import prepare
 from bench.runs import store
 
 
@@ -57,7 +58,7 @@ def test_a_grid_key_that_a_method_lacks_is_refused() -> None:
 def test_a_batch_larger_than_the_set_is_refused(tmp_path: Path) -> None:
     runs = plan.plan(["raft"], [0], "quick", {"train.batch_size": "5000"}, {}, "x")
     with pytest.raises(UserError, match=r"train.batch_size=5000.*digits has \d+"):
-        plan.prepare(runs, tmp_path)
+        prepare(runs, tmp_path)
 
 
 def test_planning_writes_each_run_once_and_leaves_begun_runs_alone(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Experiment files: the flags' names, flags on top, errors with file and line."""
+"""Sweep files: the flags' names, flags on top, errors with file and line."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bench.errors import UserError
-from bench.planning import sweep_file as experiment
+from bench.planning import sweep_file
 
 FILE = """
 method = ["raft", "byol"]
@@ -36,10 +36,10 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_file_says_what_flags_say(file: Path) -> None:
-    assert experiment.options(file, {"seeds": None}) == {
-        **experiment.DEFAULTS,
+    assert sweep_file.options(file, {"seeds": None}).model_dump(exclude_unset=True) == {
         "method": "raft,byol",
         "seeds": "3,7,",
+        "preset": "quick",
         "experiment": "paper",
         "runs_per_job": 4,
         "time": "30",
@@ -55,22 +55,22 @@ def test_a_file_says_what_flags_say(file: Path) -> None:
 
 def test_flags_override_the_file_key_by_key(file: Path) -> None:
     flags = {"method": "simclr", "set": ["train.epochs=3", "optim.lr=0.5"], "grid": ["method.tau=0.9,0.99"]}
-    options = experiment.options(file, flags)
-    assert options["method"] == "simclr"
-    assert options["set"]["train.epochs"] == "3" and options["set"]["backbone.stem"] == "small"
-    assert options["set"]["optim.lr"] == "0.5"
-    assert options["grid"] == {"method.tau": ["0.9", "0.99"]}
+    options = sweep_file.options(file, flags)
+    assert options.method == "simclr"
+    assert options.set["train.epochs"] == "3" and options.set["backbone.stem"] == "small"
+    assert options.set["optim.lr"] == "0.5"
+    assert options.grid == {"method.tau": ["0.9", "0.99"]}
 
 
 def test_runs_are_methods_x_seeds_x_grid_points(file: Path) -> None:
-    runs = experiment.planned(file, experiment.options(file, {}))
+    runs = sweep_file.planned(file, sweep_file.options(file, {}))
     assert len({run["run_id"] for run in runs}) == len(runs) == 2 * 2 * 2
     assert {run["seed"] for run in runs} == {3, 7} and {run["experiment"] for run in runs} == {"paper"}
 
 
 def test_equal_grid_points_are_one() -> None:
-    options = experiment.options(None, {"method": "byol", "grid": ["optim.lr=0.1,0.10,1e-1"]})
-    assert len(experiment.planned(None, options)) == 1
+    options = sweep_file.options(None, {"method": "byol", "grid": ["optim.lr=0.1,0.10,1e-1"]})
+    assert len(sweep_file.planned(None, options)) == 1
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_equal_grid_points_are_one() -> None:
 def test_errors_name_file_and_line(file: Path, old: str, new: str, message: str) -> None:
     file.write_text(FILE.replace(old, new, 1))
     with pytest.raises(UserError) as error:
-        experiment.planned(file, experiment.options(file, {}))
+        sweep_file.planned(file, sweep_file.options(file, {}))
     text = str(error.value)
     assert "\n" not in text and text.startswith(f"{file}{message}")
 
@@ -109,10 +109,10 @@ def test_errors_name_file_and_line(file: Path, old: str, new: str, message: str)
 )
 def test_wrong_flags(flags: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as error:
-        experiment.options(None, flags)
+        sweep_file.options(None, flags)
     assert message in str(error.value)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none.toml: No such file"):
-        experiment.options(tmp_path / "none.toml", {})
+        sweep_file.options(tmp_path / "none.toml", {})

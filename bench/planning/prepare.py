@@ -1,0 +1,40 @@
+"""What runs need before they can begin: data in the cache, backbones that can be built. Imports torch."""
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import backbone
+from bench.config.schema import RunConfig
+from bench.data import datasets
+from bench.errors import UserError
+from bench.planning.request import architecture
+
+
+def prepare(planned: Sequence[Mapping[str, Any]], data_dir: Path, proven: Collection[str] = ()) -> list[str]:
+    """Read (fetch, resize and cache) every dataset once, before any run needs it; returns warnings.
+
+    proven: architectures (`request.architecture`) that need not be built, as runs have trained them.
+    Raises UserError if data are missing, a batch is larger than its set, or a backbone cannot be built.
+    """
+    warnings = []
+    built = set(proven)
+    loaded: dict[str, datasets.Dataset] = {}
+    for config in {run["config_hash"]: RunConfig(**run["config"]) for run in planned}.values():
+        key = config.data.model_dump_json()
+        if key not in loaded:
+            dataset = loaded[key] = datasets.load(config.data, data_dir)
+            for part, skipped in (("training", dataset.skipped), ("test", dataset.prepare_test())):
+                if skipped:
+                    names = ", ".join(skipped[:3]) + (", ..." if len(skipped) > 3 else "")
+                    warnings.append(f"{dataset.name}: left out {len(skipped)} unreadable {part} images: {names}")
+        if (own := architecture(config.model_dump(mode="json"))) not in built:
+            backbone.create(config.backbone, config.data.size)
+            built.add(own)
+        size = len(loaded[key].images)
+        if config.train.batch_size > size:
+            raise UserError(
+                f"train.batch_size={config.train.batch_size}: {loaded[key].name} has {size} pre-training images; "
+                f"use a batch of 2 to {size}"
+            )
+    return warnings

@@ -1,0 +1,64 @@
+"""Planned runs and how they are to be executed: what every launcher is given."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.planning import plan
+from bench.planning.options import SweepOptions
+from bench.runs import provenance, store
+
+
+@dataclass(frozen=True)
+class Request:
+    """Planned runs of one experiment, and how they are to be executed."""
+
+    planned: Sequence[dict[str, Any]]
+    results: Path
+    data_dir: Path
+    options: SweepOptions
+    command: str
+    """The command line, for the record."""
+    retry_failed: bool = False
+
+    @property
+    def experiment(self) -> Path:
+        """The experiment's directory. Raises UserError on a name that is none."""
+        return store.experiment_dir(self.results, self.planned[0]["experiment"])
+
+    def open(self) -> list[dict[str, Any]]:
+        """The planned runs that are neither done nor failed; with `retry_failed` all: any may have to be executed."""
+        runs = self.experiment / "runs"
+        return [run for run in self.planned if self.retry_failed or not store.RunDir(runs / run["run_id"]).ended()]
+
+    def make_ready(self) -> "Ready":
+        """Get what the open runs need (data, backbones), make the run directories, note the code's state.
+
+        Imports torch only if a run is open. Raises UserError, and leaves no run directory, if something is wrong.
+        """
+        warnings = []
+        if open_runs := self.open():
+            from bench.planning.prepare import prepare
+
+            runs = self.experiment / "runs"
+            begun = (run["config"] for run in self.planned if store.RunDir(runs / run["run_id"]).begun())
+            warnings = prepare(open_runs, self.data_dir, proven={architecture(config) for config in begun})
+        return Ready(plan.write(self.planned, self.results), warnings, *provenance.git_state())
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Runs that can begin."""
+
+    runs: list[store.RunDir]
+    warnings: list[str]
+    commit: str
+    dirty: bool
+    """Git commit of the code, and whether it had uncommitted changes; "" outside a repository."""
+
+
+def architecture(config: Mapping[str, Any]) -> str:
+    """What a backbone is built from: its settings and the size of its images."""
+    return json.dumps([config["backbone"], config["data"]["size"]], sort_keys=True)

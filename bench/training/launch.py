@@ -1,0 +1,59 @@
+"""Carries planned runs out on this machine."""
+
+from rich.console import Console
+
+from bench.errors import UserError
+from bench.planning import plan
+from bench.planning.request import Request
+from bench.report import write
+from bench.training import livelog, workers
+from bench.training.orders import Orders
+
+
+def local(request: Request, console: Console) -> int:
+    """Execute the runs of a request that are not done, show how it goes, print the leaderboard; returns the exit code.
+
+    0: all are done; 1: some are not, each told with its reason, or the report could not be written; 128 + n: signal n
+    stopped it. Raises UserError.
+    """
+    asked = request.options
+    loggers = livelog.parse(asked.log)
+    names = workers.devices(asked.device) if request.open() else ["cpu"]  # looking for GPUs imports torch
+    ready = request.make_ready()
+    for warning in ready.warnings:
+        console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    orders = Orders(
+        runs=[str(run.path.absolute()) for run in ready.runs],
+        data_dir=str(request.data_dir.absolute()),
+        device=names[0],
+        command=request.command,
+        commit=ready.commit,
+        dirty=ready.dirty,
+        log=loggers,
+    )
+    if request.retry_failed:
+        plan.retry(ready.runs)
+    threads = max(run["config"]["train"]["threads"] for run in request.planned)
+    outcome = workers.execute(ready.runs, orders, names, threads, asked.jobs, console)
+    reported = _report(request, console)
+    if outcome.signal:
+        console.print("interrupted: the same command resumes where the runs stopped")
+        return 128 + outcome.signal
+    if outcome.unfinished:
+        failed = outcome.failed and not request.retry_failed
+        hint = " (--retry-failed executes failed runs again)" if failed else ": the same command resumes them"
+        console.print(f"{len(outcome.unfinished)} of {len(ready.runs)} runs did not finish{hint}", style="bold")
+        for run_id, reason in outcome.unfinished.items():
+            console.print(f"  {run_id}: {reason}", soft_wrap=True)
+    return int(bool(outcome.unfinished) or not reported)
+
+
+def _report(request: Request, console: Console) -> bool:
+    """Write the tables and print the leaderboard; False if the tables could not be written."""
+    try:
+        written = write.write(request.results, [request.experiment.name], ["csv"], console=console)
+    except UserError as error:  # a full disk: the command was right, and the results are there
+        console.print(f"warning: {error}", style="yellow", soft_wrap=True)
+        return False
+    console.print("wrote " + ", ".join(str(path) for path in written), soft_wrap=True)
+    return True
