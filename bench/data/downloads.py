@@ -7,8 +7,9 @@ import socket
 import sys
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +17,10 @@ import torch
 import torchvision
 from filelock import FileLock
 
-from bench.data import cache as images
-from bench.data.cache import Source, Split
+from bench.config.schema import DataConfig
+from bench.data.cache import cached
+from bench.data.pictures import array_batches
+from bench.data.split import Source, Split
 from bench.errors import UserError
 
 Part = Literal["train", "test"]
@@ -38,82 +41,84 @@ READ_ERRORS = (
 
 @dataclass(frozen=True)
 class Library:
-    """How torchvision spells a dataset."""
+    """How torchvision spells a dataset; called, it reads the dataset."""
 
+    name: str  # ours
     cls: str
     arguments: dict[Part, dict[str, Any]]
     files: str
     """What it downloads, and where it looks for that below the data directory {}."""
 
+    def __call__(self, config: DataConfig, data_dir: Path) -> tuple[Split, Callable[[], Split]]:
+        """The training split, and a function that reads the test split.
+
+        Fetched if neither its cache nor its files are in `data_dir`. Raises UserError, one line that says which files
+        to put where, if that fails.
+        """
+        return self._split("train", config.size, data_dir), partial(self._split, "test", config.size, data_dir)
+
+    def _split(self, part: Part, size: int, data_dir: Path) -> Split:
+        path = data_dir / "cache" / f"{self.name}-{part}-{size}.npy"
+        return cached(path, size, lambda: self._source(part, size, data_dir))
+
+    def _source(self, part: Part, size: int, data_dir: Path) -> Source:
+        create = getattr(torchvision.datasets, self.cls)
+        with _reading(self, data_dir):
+            try:
+                data = create(str(data_dir), **self.arguments[part], download=False)
+            except READ_ERRORS:  # missing or damaged
+                data = create(str(data_dir), **self.arguments[part], download=True)
+        pixels = torch.as_tensor(data.data)
+        if pixels.ndim == 3:  # gray
+            pixels = pixels[:, None]
+        elif pixels.shape[1] != 3:  # channels last
+            pixels = pixels.permute(0, 3, 1, 2)
+        labels = data.targets if hasattr(data, "targets") else data.labels
+        classes = getattr(data, "classes", range(10))  # SVHN's classes are its digits
+        return Source(len(pixels), tuple(map(str, classes)), array_batches(pixels, labels, size))
+
 
 BY_FLAG: dict[Part, dict[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
 
-LIBRARY = {
-    "cifar10": Library("CIFAR10", BY_FLAG, "cifar-10-python.tar.gz into {}"),
-    "cifar100": Library("CIFAR100", BY_FLAG, "cifar-100-python.tar.gz into {}"),
-    "stl10": Library(
-        "STL10",
-        {"train": {"split": "train+unlabeled"}, "test": {"split": "test"}},
-        "stl10_binary.tar.gz into {}",
-    ),
-    "svhn": Library(
-        "SVHN",
-        {"train": {"split": "train"}, "test": {"split": "test"}},
-        "train_32x32.mat and test_32x32.mat into {}",
-    ),
-    "fashion_mnist": Library(
-        "FashionMNIST",
-        BY_FLAG,
-        "{{train,t10k}}-images-idx3-ubyte.gz and {{train,t10k}}-labels-idx1-ubyte.gz into {}/FashionMNIST/raw",
-    ),
-}
+cifar10 = Library("cifar10", "CIFAR10", BY_FLAG, "cifar-10-python.tar.gz into {}")
+cifar100 = Library("cifar100", "CIFAR100", BY_FLAG, "cifar-100-python.tar.gz into {}")
+stl10 = Library(
+    "stl10",
+    "STL10",
+    {"train": {"split": "train+unlabeled"}, "test": {"split": "test"}},
+    "stl10_binary.tar.gz into {}",
+)
+fashion_mnist = Library(
+    "fashion_mnist",
+    "FashionMNIST",
+    BY_FLAG,
+    "{{train,t10k}}-images-idx3-ubyte.gz and {{train,t10k}}-labels-idx1-ubyte.gz into {}/FashionMNIST/raw",
+)
+_svhn = Library(
+    "svhn",
+    "SVHN",
+    {"train": {"split": "train"}, "test": {"split": "test"}},
+    "train_32x32.mat and test_32x32.mat into {}",
+)
 
 
-def split(name: str, part: Part, size: int, data_dir: Path) -> Split:
-    """One split of a dataset of `LIBRARY`; fetched if neither its cache nor its files are in `data_dir`.
-
-    Raises UserError, one line that says which files to put where, if that fails.
-    """
-    cache = data_dir / "cache"
-    found = images.cached(cache / f"{name}-{part}-{size}.npy", size, lambda: _source(name, part, size, data_dir))
-    if name == "svhn" and part == "train" and not (cache / f"{name}-test-{size}.npy").exists():
-        _fetch_svhn_test(data_dir)
-    return found
-
-
-def _source(name: str, part: Part, size: int, data_dir: Path) -> Source:
-    create = getattr(torchvision.datasets, LIBRARY[name].cls)
-    arguments = LIBRARY[name].arguments[part]
-    with _reading(name, data_dir):
-        try:
-            data = create(str(data_dir), **arguments, download=False)
-        except READ_ERRORS:  # missing or damaged
-            data = create(str(data_dir), **arguments, download=True)
-    pixels = torch.as_tensor(data.data)
-    if pixels.ndim == 3:  # gray
-        pixels = pixels[:, None]
-    elif pixels.shape[1] != 3:  # channels last
-        pixels = pixels.permute(0, 3, 1, 2)
-    labels = data.targets if hasattr(data, "targets") else data.labels
-    classes = getattr(data, "classes", range(10))  # SVHN's classes are its digits
-    return Source(len(pixels), tuple(map(str, classes)), images.array_batches(pixels, labels, size))
-
-
-def _fetch_svhn_test(data_dir: Path) -> None:
+def svhn(config: DataConfig, data_dir: Path) -> tuple[Split, Callable[[], Split]]:
     """SVHN's test images are a file of their own: better fetched before the training than missed after it."""
+    splits = _svhn(config, data_dir)
     url, name, md5 = torchvision.datasets.SVHN.split_list["test"]
-    if not (data_dir / name).exists():
-        with _reading("svhn", data_dir):
+    if not (data_dir / "cache" / f"svhn-test-{config.size}.npy").exists() and not (data_dir / name).exists():
+        with _reading(_svhn, data_dir):
             torchvision.datasets.utils.download_url(url, str(data_dir), name, md5)
+    return splits
 
 
 @contextlib.contextmanager
-def _reading(name: str, data_dir: Path) -> Iterator[None]:
+def _reading(library: Library, data_dir: Path) -> Iterator[None]:
     """Let torchvision read and download: one process at a time, quietly, and what fails becomes one UserError."""
     timeout = socket.getdefaulttimeout()
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(data_dir / f".{name}.lock"), contextlib.ExitStack() as quiet:
+        with FileLock(data_dir / f".{library.name}.lock"), contextlib.ExitStack() as quiet:
             quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
             if not sys.stderr.isatty():  # a progress bar is for terminals
                 quiet.enter_context(contextlib.redirect_stderr(io.StringIO()))
@@ -121,8 +126,8 @@ def _reading(name: str, data_dir: Path) -> Iterator[None]:
             yield
     except READ_ERRORS as error:
         raise UserError(
-            f"{name} is not in {data_dir} and could not be downloaded ({_reason(error)}): "
-            f"put {LIBRARY[name].files.format(data_dir)}, or use --data-dir"
+            f"{library.name} is not in {data_dir} and could not be downloaded ({_reason(error)}): "
+            f"put {library.files.format(data_dir)}, or use --data-dir"
         ) from None
     finally:
         socket.setdefaulttimeout(timeout)

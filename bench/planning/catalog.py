@@ -18,7 +18,7 @@ def rows(kind: str, method: str) -> list[tuple[str, str]]:
     if kind == "datasets":
         from bench.data.datasets import DATASETS
 
-        return [*DATASETS.items()]
+        return [(name, f"{entry.title}: {entry.description}") for name, entry in DATASETS.items()]
     if kind == "backbones":
         from bench.config import backbones
 

@@ -13,7 +13,7 @@ from bench.config.schema import RunConfig, resolve
 from bench.data import datasets as data
 from bench.errors import UserError, unknown
 from bench.runs import store
-from bench.runs.identity import SCHEMA, config_hash, run_id
+from bench.runs.identity import FOLDER, SCHEMA, config_hash, image_folder, run_id
 from methods import METHODS
 
 MAX_SEED = 2**31 - 1
@@ -95,16 +95,15 @@ def _with_fingerprint(
 ) -> RunConfig:
     config = resolve(settings, overrides)
     backbones.check(config.backbone.name)
-    name = config.data.name
-    if not name.startswith("folder:"):
-        if name not in data.DATASETS:
-            raise unknown("dataset", name, data.DATASETS)
+    name, root = config.data.name, image_folder(config.data.name)
+    if root is None:
+        data.entry(name)  # refuses unknown names
         return config
     if not name.isprintable():
         raise UserError(
             f"data.name={name!r}: the folder's name has characters that are no text; rename it or link to it"
         )
-    absolute = f"folder:{Path(name.removeprefix('folder:')).expanduser().resolve()}"
+    absolute = f"{FOLDER}{root.resolve()}"
     section = {**config.data.model_dump(), "name": absolute, "fingerprint": fingerprint(absolute)}
     return RunConfig(**{**config.model_dump(), "data": section})
 

@@ -7,6 +7,7 @@ ADDED: at the value that means "as before" it is left out of the hash, so that f
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
@@ -19,6 +20,8 @@ NOT_HASHED = ("train.threads", "train.checkpoint_epochs", "data.skip_bad")  # th
 
 ADDED: dict[str, Any] = {}
 """Dotted key of a setting that the first version did not have -> its value that means "as before"."""
+
+FOLDER = "folder:"  # and a path: an image folder as a dataset
 
 RUN_NAME = re.compile(r"(?P<method>.+)-(?P<config_hash>[0-9a-f]{8})-s(?P<seed>\d{1,18})")
 
@@ -54,15 +57,20 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def image_folder(name: str) -> Path | None:
+    """The folder that a dataset's name stands for (`folder:PATH`), a leading ~ expanded; None for named datasets."""
+    # not Path.expanduser, which raises where a home cannot be told
+    return Path(os.path.expanduser(name.removeprefix(FOLDER))) if name.startswith(FOLDER) else None  # noqa: PTH111
+
+
 def dataset_label(section: Mapping[str, Any]) -> str:
     """What tables call a dataset, from a config's `data`: its name, or folder:<last name>@<8 hex> of an image folder.
 
     The fingerprint tells folders apart that have the same name; the path is this machine's and no one else's.
     """
     name, fingerprint = str(section["name"]), str(section.get("fingerprint", ""))
-    if not name.startswith("folder:"):
-        return name
-    return f"folder:{Path(name.removeprefix('folder:')).name}@{fingerprint[:8]}"
+    folder = image_folder(name)
+    return f"{FOLDER}{folder.name}@{fingerprint[:8]}" if folder else name
 
 
 def seed_list(seeds: Iterable[int]) -> str:

@@ -1,6 +1,9 @@
 """Datasets: what a user has on disk, and what the harness makes of it. No network, no real downloads."""
 
+import importlib
 import multiprocessing
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,9 +22,10 @@ from sklearn.datasets import load_sample_images
 from torchvision.transforms.v2 import functional as tv
 
 from bench.config.schema import AugmentConfig, DataConfig
-from bench.data import cache as images
+from bench.data import cache, pictures, split
 from bench.data import datasets as data
 from bench.data.augment import Augmentation
+from bench.data.strata import stratified
 from bench.errors import UserError
 
 CLASSES = ("cat", "dog", "emu")
@@ -73,7 +77,7 @@ def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def decode(path: Path, size: int) -> None:
         pytest.fail(f"decoded {path}")
 
-    monkeypatch.setattr(images, "decode", decode)
+    monkeypatch.setattr(pictures, "decode", decode)
 
 
 # digits
@@ -121,13 +125,13 @@ def test_the_draw_is_pinned_so_that_no_version_of_any_library_may_move_it() -> N
     # the raw bits of PCG64, whose algorithm is fixed, order the members of each class
     keys = np.random.PCG64(0).random_raw(20)
     first_of_class = [min(range(label, 20, 2), key=lambda i: int(keys[i])) for label in (0, 1)]
-    _, chosen = data.stratified(labels, 0.1, ("a", "b"), "x")
+    _, chosen = stratified(labels, 0.1, ("a", "b"), "x")
     assert chosen.tolist() == sorted(first_of_class) == [2, 11]
 
 
 @pytest.mark.parametrize(("members", "expected"), [(2, 1), (3, 1), (14, 1), (16, 2), (100, 10)])
 def test_small_classes_give_at_least_one_image_and_keep_one(members: int, expected: int) -> None:
-    rest, chosen = data.stratified(np.zeros(members, dtype=np.int64), 0.1, ("only",), "x")
+    rest, chosen = stratified(np.zeros(members, dtype=np.int64), 0.1, ("only",), "x")
     assert (len(chosen), len(rest)) == (expected, members - expected)
 
 
@@ -153,7 +157,7 @@ def test_images_are_resized_on_the_shorter_side_and_cropped_in_the_middle(
     tmp_path: Path, width: int, height: int
 ) -> None:
     picture(3, width, height).save(tmp_path / "x.png")
-    ours = torch.tensor(images.decode(tmp_path / "x.png", 16)).float()
+    ours = torch.tensor(pictures.decode(tmp_path / "x.png", 16)).float()
     pixels = tv.pil_to_tensor(picture(3, width, height)).float()
     expected = tv.center_crop(tv.resize(pixels, [16], antialias=True), [16])
     assert (ours - expected).abs().max() <= 2  # PIL rounds between its two passes
@@ -169,7 +173,7 @@ def test_every_mode_of_image_becomes_rgb(tmp_path: Path, mode: str) -> None:
         converted = image.convert(mode)
     path = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
     converted.save(path)
-    pixels = images.decode(path, 16)
+    pixels = pictures.decode(path, 16)
     assert pixels.shape == (3, 16, 16)
     reference = np.asarray(image if mode in ("RGBA", "CMYK") else image.convert("L").convert("RGB"))
     if mode not in ("P", "1"):  # these lose colours
@@ -231,17 +235,17 @@ def test_more_images_than_memory_may_hold_are_made_and_augmented_in_bounded_memo
         status = Path("/proc/self/status").read_text()
         return int(status.partition("RssAnon:")[2].split()[0]) / 1024
 
-    def batches() -> Iterator[images.Batch]:
+    def batches() -> Iterator[split.Batch]:
         for start in range(0, n, 50):
             seen.append(memory())
-            yield images.Batch(np.full((50, 3, size, size), start % 256, dtype=np.uint8), [0] * 50, [])
+            yield split.Batch(np.full((50, 3, size, size), start % 256, dtype=np.uint8), [0] * 50, [])
 
     before = memory()
-    split = images.cached(tmp_path / "big.npy", size, lambda: images.Source(n, ("one",), batches()))
-    assert split.images.nbytes > 300e6
-    views = Augmentation(AugmentConfig(), size, split.mean, split.std)
+    made = cache.cached(tmp_path / "big.npy", size, lambda: split.Source(n, ("one",), batches()))
+    assert made.images.nbytes > 300e6
+    views = Augmentation(AugmentConfig(), size, made.mean, made.std)
     for part in torch.split(torch.randperm(n), 8)[:100]:
-        views(split.images[part], torch.Generator().manual_seed(0))
+        views(made.images[part], torch.Generator().manual_seed(0))
         seen.append(memory())
     assert max(seen) - before < 150
 
@@ -255,27 +259,27 @@ def test_each_size_has_a_cache_of_its_own(folder: Path, data_dir: Path) -> None:
 @pytest.mark.parametrize("damage", ["truncated", "longer", "garbage", "empty", "pickle", "no json", "bad json"])
 def test_a_damaged_cache_is_made_again(folder: Path, data_dir: Path, damage: str) -> None:
     before = data.load(config(folder), data_dir).images.clone()
-    (cache,) = data_dir.rglob("*train*.npy")
-    content = cache.read_bytes()
+    (npy,) = data_dir.rglob("*train*.npy")
+    content = npy.read_bytes()
     if damage == "pickle":
-        np.save(cache, np.array([{"code": "would run"}], dtype=object), allow_pickle=True)
+        np.save(npy, np.array([{"code": "would run"}], dtype=object), allow_pickle=True)
     elif damage == "no json":
-        cache.with_suffix(".json").unlink()
+        npy.with_suffix(".json").unlink()
     elif damage == "bad json":
-        cache.with_suffix(".json").write_text('{"labels": [1')
+        npy.with_suffix(".json").write_text('{"labels": [1')
     else:
         damaged = {"truncated": content[:-5], "longer": content + b"x", "garbage": b"x" * 99, "empty": b""}
-        cache.write_bytes(damaged[damage])
+        npy.write_bytes(damaged[damage])
     assert torch.equal(data.load(config(folder), data_dir).images, before)
-    assert cache.read_bytes() == content
+    assert npy.read_bytes() == content
 
 
 def test_two_processes_may_make_the_same_cache_at_once(
     folder: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode, decoded = images.decode, tmp_path / "decoded.txt"
+    decode, decoded = pictures.decode, tmp_path / "decoded.txt"
 
-    def slow_decode(path: Path, size: int) -> images.Pixels:
+    def slow_decode(path: Path, size: int) -> split.Pixels:
         with decoded.open("a") as file:
             file.write(f"{path}\n")
         time.sleep(0.01)
@@ -284,7 +288,7 @@ def test_two_processes_may_make_the_same_cache_at_once(
     def load() -> None:
         assert len(data.load(config(folder), data_dir).images) == 60
 
-    monkeypatch.setattr(images, "decode", slow_decode)
+    monkeypatch.setattr(pictures, "decode", slow_decode)
     fork = multiprocessing.get_context("fork")  # importing torch anew in each would take seconds
     processes = [fork.Process(target=load) for _ in range(2)]
     for process in processes:
@@ -300,10 +304,10 @@ def test_two_processes_may_make_the_same_cache_at_once(
 
 def test_what_a_killed_process_left_behind_is_removed(folder: Path, data_dir: Path) -> None:
     data.load(config(folder), data_dir)
-    (cache,) = data_dir.rglob("*train*.npy")
-    leftover = cache.with_name(f".{cache.name}.0123.tmp")
+    (npy,) = data_dir.rglob("*train*.npy")
+    leftover = npy.with_name(f".{npy.name}.0123.tmp")
     leftover.write_bytes(b"half")
-    cache.unlink()
+    npy.unlink()
     data.load(config(folder), data_dir)
     assert not leftover.exists()
 
@@ -515,7 +519,20 @@ def test_svhn_fetches_its_test_file_before_training_but_does_not_read_it(
     assert fetched == ["test_32x32.mat"]
 
 
-def test_every_named_dataset_is_described() -> None:
-    from bench.data.downloads import LIBRARY
+def test_every_reader_of_the_registry_exists_and_is_what_planning_counts() -> None:
+    for name, entry in data.DATASETS.items():
+        module, _, function = entry.reader.partition(":")
+        assert callable(getattr(importlib.import_module(module), function)), name
+    digits = data.load(config("digits"), Path())
+    assert data.pretraining_images("digits") == len(digits.images)
 
-    assert set(data.DATASETS) == {"digits", *LIBRARY, "folder:PATH"}
+
+def test_planning_imports_no_torch_and_no_reader(folder: Path) -> None:
+    code = f"""
+import sys
+from bench.data import datasets
+name = "folder:{folder}"
+assert datasets.pretraining_images(name) == 60 and len(datasets.fingerprint(name)) == 16 and datasets.DATASETS
+sys.exit(", ".join({{"torch", "torchvision", "sklearn", "PIL", "numpy"}} & {{*sys.modules}}) or 0)
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3]).returncode == 0

@@ -1,0 +1,74 @@
+"""What one split of a dataset is, in the cache and on its way there."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+Pixels = npt.NDArray[np.uint8]
+Channels = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a dataset, all images of one size."""
+
+    images: Tensor  # uint8 [N, 3, S, S]
+    labels: Tensor  # int64 [N]; -1 where unlabelled
+    classes: tuple[str, ...]
+    mean: Channels  # a channel, of pixels in [0, 1]
+    std: Channels
+    skipped: tuple[str, ...] = ()  # unreadable files, with the reason
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some images on their way into the cache."""
+
+    images: Pixels  # [k, 3, S, S]
+    labels: list[int]  # [k]
+    skipped: list[str]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the images of a split come from."""
+
+    n: int  # images, readable or not
+    classes: tuple[str, ...]
+    batches: Iterable[Batch]
+
+
+class Moments:
+    """Mean and standard deviation a channel, from exact integer sums: equal on every machine."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.sum = np.zeros(3, dtype=np.int64)
+        self.sum_of_squares = np.zeros(3, dtype=np.int64)
+
+    def add(self, images: Pixels) -> None:
+        """images: [k, 3, S, S], as many as fit into memory four times."""
+        values = images.astype(np.int32)
+        self.n += values[:, 0].size
+        self.sum += values.sum(axis=(0, 2, 3), dtype=np.int64)
+        self.sum_of_squares += np.square(values, out=values).sum(axis=(0, 2, 3), dtype=np.int64)
+
+    @property
+    def mean(self) -> Channels:
+        """Of pixels in [0, 1]."""
+        return channels(self.sum / max(1, self.n) / 255)
+
+    @property
+    def std(self) -> Channels:
+        """Of pixels in [0, 1]; 1 for a channel that is constant, so that it can be divided by."""
+        variance = self.sum_of_squares / max(1, self.n) / 255**2 - np.square(self.mean)
+        return channels(np.where(variance > 1e-12, np.sqrt(variance.clip(min=0)), 1.0))
+
+
+def channels(values: Any) -> Channels:
+    r, g, b = (float(value) for value in values)
+    return r, g, b
