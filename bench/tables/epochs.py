@@ -1,15 +1,14 @@
 """metrics.jsonl of many runs -> one compact table, read as a stream: smaller in memory than on disk."""
 
-import json
 import math
 from array import array
 from collections.abc import Iterator
 from itertools import islice
-from typing import NoReturn
 
 import numpy as np
 import pandas as pd
 
+from bench.files import parse_json
 from bench.runs.store import RunDir
 
 CHUNK = 2048  # rows held as Python objects at a time
@@ -45,7 +44,7 @@ class HistoryColumns:
         rows = []
         for line in lines:
             try:
-                row = _DECODE(line.decode())
+                row = parse_json(line.decode())
                 if row["epoch"] is None or not math.isfinite(sum(v for v in row.values() if v is not None)):
                     raise ValueError("a history row holds finite numbers, and its epoch")
                 rows.append(row)
@@ -72,10 +71,3 @@ class HistoryColumns:
             whole = name in first and bool(np.all(values == np.floor(values)))
             frame[name if name not in frame else f"logged_{name}"] = values.astype(int) if whole else values
         return pd.DataFrame(frame, copy=False)
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
-
-
-_DECODE = json.JSONDecoder(parse_constant=_refuse).decode
