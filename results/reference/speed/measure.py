@@ -1,6 +1,6 @@
 """What this project says of its speed, measured; every table lies beside this file.
 
-    python results/reference/speed/measure.py [peers] [augmentation] [probes] [bookkeeping] [streaming] [growth]
+    python results/reference/speed/measure.py [peers] [augmentation] [probes] [bookkeeping] [streaming] [growth] [startup]
 
 Times are medians on an otherwise idle machine, in one run, with THREADS threads; ratios mean more than seconds.
 `peers` and `augmentation` need lightly (pip install lightly).
@@ -11,6 +11,7 @@ import itertools
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -333,6 +334,27 @@ def _step_milliseconds(chosen: RunConfig) -> tuple[float, int]:
     return 1000 * seconds, sum(p.numel() for p in network.parameters())
 
 
+def startup() -> None:
+    """Seconds until a command that trains nothing is over: a process each, medians of 9 in turn."""
+    bench = str(Path(sys.executable).with_name("bench"))
+    commands = {
+        "help": ["--help"],
+        "unknown method": ["run", "-m", "rapt"],
+        "unknown setting": ["run", "-m", "raft", "--set", "optim.lrr=1"],
+        "unknown backbone": ["run", "-m", "raft", "--set", "backbone.name=resnet19"],
+        "5 runs done already": ["run", "-m", "random", "--seeds", "5"],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([bench, *commands["5 runs done already"]], cwd=folder, check=True, capture_output=True)
+        seconds: dict[str, list[float]] = {name: [] for name in commands}
+        for _ in range(9):
+            for name, words in commands.items():
+                begun = time.perf_counter()
+                subprocess.run([bench, *words], cwd=folder, capture_output=True)
+                seconds[name].append(time.perf_counter() - begun)
+    write("startup", [{"command": name, "seconds": statistics.median(own)} for name, own in seconds.items()])
+
+
 PARTS = {
     "peers": peers,
     "augmentation": augmentation,
@@ -340,6 +362,7 @@ PARTS = {
     "bookkeeping": bookkeeping,
     "streaming": streaming,
     "growth": growth,
+    "startup": startup,
 }
 
 if __name__ == "__main__":
