@@ -1,6 +1,6 @@
 """What this project says of its speed, measured; every table lies beside this file.
 
-    python results/reference/speed/measure.py [peers] [augmentation] [probes] [bookkeeping] [streaming] [growth] [startup]
+    python results/reference/speed/measure.py [PART ...]    (of PARTS below)
 
 Times are medians on an otherwise idle machine, in one run, with THREADS threads; ratios mean more than seconds.
 `peers` and `augmentation` need lightly (pip install lightly).
