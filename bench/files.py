@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import time
 import uuid
 from pathlib import Path
 from typing import Any, NoReturn
@@ -57,3 +58,35 @@ def sync_directory(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+CLOCK_SECONDS = 60  # for so long, a file system's clock is taken to go as this machine's does
+_clocks: dict[int, tuple[float, float]] = {}
+"""By device: when we looked (time.monotonic), and the file system's time then."""
+
+
+def file_system_time(folder: Path) -> float | None:
+    """Seconds since the epoch by the clock that time stamps of files in `folder` come from: on a network, its server's.
+
+    This machine's clock may differ by minutes. None if `folder` cannot be written: a new file is what shows the time.
+    """
+    now = time.monotonic()
+    try:
+        device = folder.stat().st_dev
+        if device not in _clocks or now - _clocks[device][0] > CLOCK_SECONDS:
+            _clocks[device] = now, _time_stamp(folder)
+    except OSError:
+        return None
+    looked, then = _clocks[device]
+    return then + now - looked
+
+
+def _time_stamp(folder: Path) -> float:
+    """The time stamp of a new file. Raises OSError."""
+    temporary = folder / f".clock.{uuid.uuid4().hex}.tmp"
+    try:
+        with temporary.open("xb") as file:
+            return os.fstat(file.fileno()).st_mtime
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -4,7 +4,9 @@ Claims are numbered files, claim-1.json, claim-2.json, ...; the newest is the ow
 atomic and can succeed only once, so a dead owner's run is taken over by exactly one process, and an owner that was
 thought dead (a node cut off, a requeued job beside its former self) finds a newer number than its own and stops.
 The owner renews its file's time stamp; a claim is dead when it was released, when its process is gone from this
-machine, or, seen from another machine, when its time stamp is older than STALE_SECONDS.
+machine, or, seen from another machine, when its time stamp is older than STALE_SECONDS: by the clock of the file
+system, which gave it, as clocks of machines differ. Who may not write there cannot ask for that clock's time; for them
+a claim is dead once they have seen its time stamp unchanged for STALE_SECONDS.
 """
 
 import contextlib
@@ -20,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.files import file_system_time
+
 CLAIM_NAME = re.compile(r"claim-(\d+)\.json")
 HEARTBEAT_SECONDS = 10
 STALE_SECONDS = 60
@@ -33,10 +37,19 @@ class LostClaim(RuntimeError):
 class ClaimFile:
     """A claim as found on disk; `owner` is {} if it cannot be read."""
 
-    number: int
+    path: Path
     owner: dict[str, Any]
     modified: float
     """Time stamp of the file, seconds since the epoch, by the file system's clock."""
+
+    @property
+    def number(self) -> int:
+        return int(self.path.stem.removeprefix("claim-"))
+
+    @property
+    def here(self) -> bool:
+        """Whether the owner is, or was, a process of this machine."""
+        return self.owner.get("machine") == _machine()
 
 
 def newest_claim(run: Path, names: Collection[str] | None = None) -> ClaimFile | None:
@@ -47,22 +60,31 @@ def newest_claim(run: Path, names: Collection[str] | None = None) -> ClaimFile |
     path = run / f"claim-{max(numbers)}.json"
     owner: dict[str, Any] = {}
     try:
-        modified = path.stat().st_mtime
-        with contextlib.suppress(ValueError):
-            owner = json.loads(path.read_text())
+        with path.open(encoding="utf-8") as file:  # on NFS, opening it gets its present time stamp from the server
+            modified = os.fstat(file.fileno()).st_mtime
+            with contextlib.suppress(ValueError):
+                owner = json.load(file)
     except OSError:
         modified = 0.0
-    return ClaimFile(max(numbers), owner if isinstance(owner, dict) else {}, modified)
+    return ClaimFile(path, owner if isinstance(owner, dict) else {}, modified)
 
 
-def is_alive(claim: ClaimFile, now: float | None = None) -> bool:
-    """Is the owner still at work? `now`: the file system's clock, by default this machine's."""
+_first_seen: dict[tuple[Path, float], float] = {}
+"""(claim, its time stamp) -> when this process first saw it (time.monotonic), if the file system's clock is unknown."""
+
+
+def is_alive(claim: ClaimFile) -> bool:
+    """Is the owner still at work? Of a claim that another machine made, its renewed time stamp tells."""
     owner = claim.owner
     if owner.get("released"):
         return False
-    if owner.get("machine") == _machine():  # no need to wait: this machine knows its processes
+    if claim.here:  # no need to wait: this machine knows its processes
         return _start_of(owner.get("pid", 0)) == owner.get("pid_start")
-    return (time.time() if now is None else now) - claim.modified < STALE_SECONDS
+    now = file_system_time(claim.path.parent)
+    if now is not None:
+        return now - claim.modified < STALE_SECONDS
+    since = _first_seen.setdefault((claim.path, claim.modified), time.monotonic())
+    return time.monotonic() - since < STALE_SECONDS
 
 
 class Claim:
@@ -90,7 +112,7 @@ class Claim:
         temporary.write_text(json.dumps(owner))
         try:
             newest = newest_claim(run)
-            if newest and is_alive(newest, now=temporary.stat().st_mtime):
+            if newest and is_alive(newest):
                 return None
             claim = cls(run, newest.number + 1 if newest else 1, owner)
             try:

@@ -3,7 +3,6 @@
 Nothing here knows SLURM: who asks passes a function that answers for it.
 """
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
@@ -15,7 +14,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from bench.files import first_line, parse_json
+from bench.files import file_system_time, parse_json
 from bench.runs import claim, store
 from bench.runs.progress import duration, time_left
 
@@ -32,9 +31,9 @@ STATES = (
     "unknown",
 )
 """done: result.json is there; running: claimed by a live process; queued: a job that will come to it is queued or
-running; failed: error.txt says why; lost: its job ended without it; interrupted: begun here, nobody is at it;
-cancelled: its job was, on purpose; planned: never submitted; damaged: no config.json; unknown: submitted, but the
-scheduler cannot be asked."""
+running; failed: error.txt says why; lost: its job ended without it; interrupted: begun, no live process; cancelled:
+its job was, on purpose; planned: not begun, and not submitted; damaged: a file is missing or empty; unknown: submitted,
+but the scheduler cannot be asked. What the directory alone tells is bench.runs.store's."""
 
 OPEN = {"running", "queued", "unknown"}  # something may still happen by itself
 BAD = {"failed", "lost", "damaged"}
@@ -56,7 +55,7 @@ Ask = Callable[[Path, Collection[str]], tuple[dict[str, Job], list[str]]]
 
 
 @dataclass(frozen=True)
-class RunStatus:
+class StatusRow:
     """One run: its state, one of STATES, and what there is to say about it."""
 
     run_id: str
@@ -69,7 +68,7 @@ class Survey:
     """An experiment at one moment."""
 
     name: str
-    runs: list[RunStatus]
+    runs: list[StatusRow]
     notes: list[str]
 
     @property
@@ -89,36 +88,15 @@ def survey(experiment: Path, ask: Ask, only: Collection[str] | None = None) -> S
     return Survey(experiment.name, [_with_job(run, jobs.get(run.run_id)) for run in runs], notes)
 
 
-def look(run: store.RunDir) -> RunStatus:
+def look(run: store.RunDir) -> StatusRow:
     """What the directory alone says. Reads no more of it than that needs: there may be thousands on a slow disk."""
-    try:
-        names = os.listdir(run.path)
-    except OSError as error:
-        return RunStatus(run.run_id, "damaged", f"cannot be read: {error.strerror}")
-    if "result.json" in names:
-        if _is_empty(run.result):
-            return RunStatus(run.run_id, "damaged", "result.json is empty (--retry-failed executes the run again)")
-        return RunStatus(run.run_id, "done")
-    owner = claim.newest_claim(run.path, names) if names else None
-    if owner and claim.is_alive(owner):
-        return RunStatus(run.run_id, "running", _progress(run, owner))
-    if "error.txt" in names:
-        return RunStatus(run.run_id, "failed", first_line(run.error))
-    if not names:  # planning was killed between the directory and its file: the same sweep writes it
-        return RunStatus(run.run_id, "planned")
-    if "config.json" not in names:
-        return RunStatus(run.run_id, "damaged", "no config.json")
-    if not owner:
-        return RunStatus(run.run_id, "planned")
-    epoch = run.last_epoch().get("epoch", 0)
-    return RunStatus(run.run_id, "interrupted", f"after epoch {epoch}" if epoch else "")
-
-
-def _is_empty(path: Path) -> bool:
-    try:
-        return path.stat().st_size == 0
-    except OSError:  # replaced at this moment
-        return False
+    record = store.read_run(run, content=False)
+    detail = record.error
+    if record.state == "running" and record.owner:
+        detail = _progress(run, record.owner)
+    elif record.state == "interrupted" and (epoch := run.last_epoch().get("epoch", 0)):
+        detail = f"after epoch {epoch}"
+    return StatusRow(run.run_id, record.state, detail)
 
 
 def _progress(run: store.RunDir, owner: claim.ClaimFile) -> str:
@@ -134,15 +112,17 @@ def _progress(run: store.RunDir, owner: claim.ClaimFile) -> str:
     job = owner.owner.get("job", {})
     number = f"{job['array']}_{job['task']}" if "array" in job else job.get("id")
     parts.append(f"on {owner.owner.get('host')}" + (f" (job {number})" if number else ""))
+    if not owner.here and file_system_time(run.path) is None:
+        parts.append("unconfirmed: we may not write here, so it takes --watch a minute to see whether it lives")
     return ", ".join(parts)
 
 
-def _with_job(run: RunStatus, job: Job | None) -> RunStatus:
+def _with_job(run: StatusRow, job: Job | None) -> StatusRow:
     """A run that nobody executes at the moment, in the light of its job."""
     if job is None or run.state not in ("interrupted", "planned"):
         return run
     state = {"ended": "lost", "running": "queued"}.get(job.state, job.state)
-    return RunStatus(run.run_id, state, ", ".join(part for part in (job.detail, run.detail) if part))
+    return StatusRow(run.run_id, state, ", ".join(part for part in (job.detail, run.detail) if part))
 
 
 def summary(found: Survey) -> str:

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from bench.errors import UserError
 from bench.files import dump_json, first_line, parse_json, write_atomic
-from bench.runs.claim import CLAIM_NAME, is_alive, newest_claim
+from bench.runs.claim import ClaimFile, is_alive, newest_claim
 from bench.runs.identity import SCHEMA
 
 State = Literal["done", "failed", "running", "interrupted", "planned", "damaged"]
@@ -117,10 +117,12 @@ class RunRecord:
     dir: RunDir
     state: State
     config: dict[str, Any] = field(default_factory=dict)
-    """The whole of config.json."""
+    """The whole of config.json; {} if it was not read."""
     result: dict[str, Any] = field(default_factory=dict)
     error: str = ""
     """The reason of a failed or damaged run, one line."""
+    owner: ClaimFile | None = None
+    """The newest claim on a run that is not done."""
 
 
 def experiment_dir(results: Path, experiment: str) -> Path:
@@ -172,31 +174,49 @@ def records(experiment: Path) -> Iterator[RunRecord]:
         yield read_run(run)
 
 
-def read_run(run: RunDir) -> RunRecord:
-    """State and content of a run directory; never raises for what is in it: damage is a state with a reason."""
+def read_run(run: RunDir, content: bool = True) -> RunRecord:
+    """State of a run directory; never raises for what is in it: damage is a state with a reason.
+
+    Without `content` the names of its files tell, and its newest claim: enough to look at thousands on a slow disk.
+    Both depths give the same state, but that files which exist and cannot be read are damage only for those who read.
+    """
     try:
-        names = set(os.listdir(run.path))
+        names = [name for name in os.listdir(run.path) if not name.startswith(".")]  # those are temporary
     except OSError as error:
         return RunRecord(run, "damaged", error=f"cannot be read: {error.strerror}")
+    if not names:  # planning was killed between the directory and its file: the same command writes it
+        return RunRecord(run, "planned")
+    if "config.json" not in names:
+        return RunRecord(run, "damaged", error="no config.json")
+    config: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     try:
-        config = _object(run.config)
+        if content:
+            config = _object(run.config)
     except (OSError, ValueError, RecursionError) as error:
         return RunRecord(run, "damaged", error=f"config.json: {_reason(error)}")
     if "result.json" in names:
         try:
-            result = _object(run.result)
-            if result.get("schema") != SCHEMA or result.get("run_id") != run.run_id:
-                raise ValueError(f"not a result of {run.run_id} with schema {SCHEMA}")
-            return RunRecord(run, "done", config, result)
+            if not run.result.stat().st_size:
+                raise ValueError("it is empty (--retry-failed executes the run again)")
+            if content:
+                result = _result(run)
         except (OSError, ValueError, RecursionError) as error:
             return RunRecord(run, "damaged", config, error=f"result.json: {_reason(error)}")
-    claim = newest_claim(run.path, names)
-    if claim and is_alive(claim):
-        return RunRecord(run, "running", config)
+        return RunRecord(run, "done", config, result)
+    owner = newest_claim(run.path, names)
+    if owner and is_alive(owner):
+        return RunRecord(run, "running", config, owner=owner)
     if "error.txt" in names:
-        return RunRecord(run, "failed", config, error=first_line(run.error))
-    begun = any(CLAIM_NAME.fullmatch(name) for name in names)
-    return RunRecord(run, "interrupted" if begun else "planned", config)
+        return RunRecord(run, "failed", config, error=first_line(run.error), owner=owner)
+    return RunRecord(run, "interrupted" if owner else "planned", config, owner=owner)
+
+
+def _result(run: RunDir) -> dict[str, Any]:
+    result = _object(run.result)
+    if result.get("schema") != SCHEMA or result.get("run_id") != run.run_id:
+        raise ValueError(f"not a result of {run.run_id} with schema {SCHEMA}")
+    return result
 
 
 def _is_object(content: bytes) -> bool:

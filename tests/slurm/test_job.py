@@ -73,6 +73,7 @@ class World:
             (commands, "end_of", lambda number: self.end),
             (time, "sleep", sleep),
             (time, "time", lambda: self.now),
+            (claim, "file_system_time", lambda folder: self.now),
             (claim, "_job", lambda: {"id": "99"}),
         ):
             monkeypatch.setattr(module, name, value)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import files
 from bench.runs import claim as claims
 from bench.runs.claim import STALE_SECONDS, Claim, LostClaim, is_alive, newest_claim
 
@@ -69,6 +70,69 @@ def test_an_owner_elsewhere_lives_as_long_as_its_time_stamp_is_fresh(tmp_path: P
     assert newest is not None
     assert is_alive(newest) == alive
     assert (Claim.acquire(tmp_path) is None) == alive
+
+
+@pytest.mark.parametrize("seconds", [-3600, -300, 300, 3600])
+def test_this_machines_clock_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Time stamps come from the file system's clock; a machine beside it may be minutes off."""
+    living, dead = tmp_path / "living", tmp_path / "dead"
+    for run, age in ((living, 1), (dead, 2 * STALE_SECONDS)):
+        run.mkdir()
+        pretend(run, 1, age=age)
+    true = time.time
+    monkeypatch.setattr(time, "time", lambda: true() + seconds)
+    assert [is_alive(newest) for run in (living, dead) if (newest := newest_claim(run))] == [True, False]
+    assert Claim.acquire(living) is None
+    assert acquired(dead).number == 2
+
+
+def test_the_file_systems_clock_is_asked_once_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def ahead(folder: Path) -> float:
+        asked.append(folder)
+        return time.time() + 300
+
+    monkeypatch.setattr(files, "_clocks", {})
+    monkeypatch.setattr(files, "_time_stamp", ahead)
+    pretend(tmp_path, 1, age=2 * STALE_SECONDS - 300)  # a server 300 s ahead, and a beat that is 120 s old
+    for _ in range(3):
+        newest = newest_claim(tmp_path)
+        assert newest is not None and not is_alive(newest)
+    pretend(tmp_path, 1, age=-295)
+    newest = newest_claim(tmp_path)
+    assert newest is not None and is_alive(newest)
+    assert len(asked) == 1
+    now = time.monotonic() + files.CLOCK_SECONDS + 1
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    is_alive(newest)
+    assert len(asked) == 2
+
+
+def test_who_may_not_write_sees_whether_the_time_stamp_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(folder: Path) -> float:
+        raise PermissionError
+
+    monkeypatch.setattr(files, "_clocks", {})
+    monkeypatch.setattr(files, "_time_stamp", denied)
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    pretend(tmp_path, 1, age=7200)
+
+    def alive() -> bool:
+        newest = newest_claim(tmp_path)
+        assert newest is not None
+        return is_alive(newest)
+
+    assert alive()  # nothing is known yet
+    now += STALE_SECONDS - 1
+    assert alive()
+    os.utime(tmp_path / "claim-1.json", (time.time() - 7190,) * 2)  # a beat
+    assert alive()
+    now += STALE_SECONDS - 1
+    assert alive()
+    now += 2
+    assert not alive()
 
 
 def test_the_time_stamp_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

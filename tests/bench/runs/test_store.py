@@ -57,11 +57,48 @@ def test_a_result_of_another_run_is_not_taken(run: RunDir) -> None:
     assert store.read_run(run).state == "damaged"
 
 
-def test_a_directory_without_config_is_damaged(tmp_path: Path) -> None:
-    (tmp_path / "x" / "runs" / "stranger").mkdir(parents=True)
+WHOLE = '{"schema": 1, "run_id": "raft-00000000-s0"}'
+ALIVE = '{"machine": "elsewhere"}'
+RELEASED = '{"machine": "elsewhere", "released": true}'
+STATES: list[tuple[dict[str, str], store.State, store.State]] = [
+    # what lies in the directory; the state by names alone; the state by content
+    ({}, "planned", "planned"),
+    ({".config.json.0.tmp": "{"}, "planned", "planned"),
+    ({"config.json": WHOLE}, "planned", "planned"),
+    ({"config.json": WHOLE, "claim-1.json": ALIVE}, "running", "running"),
+    ({"config.json": WHOLE, "claim-1.json": ALIVE, "claim-2.json": RELEASED}, "interrupted", "interrupted"),
+    ({"config.json": WHOLE, "claim-9.json": RELEASED, "claim-10.json": ALIVE}, "running", "running"),
+    ({"config.json": WHOLE, "claim-1.json": "{"}, "running", "running"),
+    ({"config.json": WHOLE, "claim-1.json": ALIVE, "error.txt": "old"}, "running", "running"),
+    ({"config.json": WHOLE, "claim-1.json": RELEASED, "error.txt": "why"}, "failed", "failed"),
+    ({"config.json": WHOLE, "error.txt": ""}, "failed", "failed"),
+    ({"config.json": WHOLE, "result.json": WHOLE}, "done", "done"),
+    ({"config.json": WHOLE, "result.json": WHOLE, "claim-1.json": ALIVE, "error.txt": "old"}, "done", "done"),
+    ({"config.json": WHOLE, "result.json": ""}, "damaged", "damaged"),
+    ({"config.json": WHOLE, "result.json": '{"schema"'}, "done", "damaged"),
+    ({"config.json": '{"sche'}, "planned", "damaged"),
+    ({"config.json": "[]", "claim-1.json": ALIVE}, "running", "damaged"),
+    ({"config.json": "", "result.json": WHOLE}, "done", "damaged"),
+    ({"result.json": WHOLE}, "damaged", "damaged"),
+    ({"log.txt": "lost its plan"}, "damaged", "damaged"),
+]
+
+
+@pytest.mark.parametrize(("files", "by_names", "by_content"), STATES)
+def test_what_lies_in_a_run_directory_gives_its_state(
+    tmp_path: Path, files: dict[str, str], by_names: store.State, by_content: store.State
+) -> None:
+    run = RunDir(tmp_path / "x" / "runs" / "raft-00000000-s0")
+    run.path.mkdir(parents=True)
+    for name, content in files.items():
+        (run.path / name).write_text(content)
+    assert (store.read_run(run, content=False).state, store.read_run(run).state) == (by_names, by_content)
+
+
+def test_a_file_beside_run_directories_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "x" / "runs").mkdir(parents=True)
     (tmp_path / "x" / "runs" / "file.txt").write_text("not a run")
-    (record,) = store.records(tmp_path / "x")
-    assert record.state == "damaged"
+    assert list(store.records(tmp_path / "x")) == []
 
 
 def test_a_damaged_plan_is_written_anew_and_a_whole_one_is_not_once_it_has_begun(run: RunDir) -> None:
