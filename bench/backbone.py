@@ -63,7 +63,7 @@ def create(config: BackboneConfig, size: int) -> nn.Module:
     except UserError:
         raise
     except Exception as error:  # timm's models say in many ways that they cannot take a size
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"backbone.name={config.name}: cannot take {size} x {size} images ({reason})") from error
     model.image_size = size
     model.recreate = partial(create, config, size)  # the same network with weights of its own, e.g. for a teacher
@@ -117,7 +117,10 @@ def save(backbone: nn.Module, path: Path, config: BackboneConfig) -> None:
 
     `timm.models.load_checkpoint(model, path)` loads it into a model of the same name and stem.
     """
-    state = {key: value.detach().cpu().contiguous() for key, value in backbone.state_dict().items()}
+    contiguous = torch.contiguous_format
+    state = {  # copies, as safetensors refuses tensors that share memory: layers that share weights are stored each
+        key: value.detach().cpu().clone(memory_format=contiguous) for key, value in backbone.state_dict().items()
+    }
     metadata = {"format": "pt", "name": config.name, "stem": config.stem, "size": str(backbone.image_size)}
     write_atomic(path, _ordered(safetensors.torch.save(state, metadata)))
 

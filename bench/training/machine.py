@@ -39,7 +39,29 @@ def keep_freed_memory() -> None:
         mallopt(M_MMAP_MAX, 0)
 
 
-def compile_backbones(method: Method, config: RunConfig, device: torch.device) -> bool:
+ONEDNN_BLOCK = 8  # float32 channels that its AVX2 kernels work on at once
+
+
+def memory_format(method: Method, device: torch.device) -> torch.memory_format:
+    """How this method's weights and views lie in memory: channels last, the fastest for convolutions, where it is safe.
+
+    On CPUs with AVX2 the backward pass of a 1x1 convolution with a stride and fewer than 8 input channels writes past
+    its buffers in that format (oneDNN 3.x), which ends the process or, worse, does not. Contiguous tensors are fine.
+    """
+    if device.type == "cpu":
+        for name, module in method.backbone.named_modules():
+            if isinstance(module, nn.Conv2d) and _writes_past_its_buffers(module):
+                log.info("channels_last is left out: %s, %s, is not safe in it on a CPU", name, module)
+                return torch.contiguous_format
+    return torch.channels_last
+
+
+def _writes_past_its_buffers(conv: nn.Conv2d) -> bool:
+    strided = conv.kernel_size == (1, 1) and conv.stride != (1, 1)
+    return strided and conv.groups == 1 and conv.in_channels < ONEDNN_BLOCK
+
+
+def compile_backbones(method: Method, config: RunConfig, device: torch.device, layout: torch.memory_format) -> bool:
     """torch.compile how the online backbone and a teacher's train; False, and a warning, where it does not work here.
 
     One pass of each on a blank batch tells that, and leaves no trace. Evaluation, with its many shapes, stays eager.
@@ -53,7 +75,7 @@ def compile_backbones(method: Method, config: RunConfig, device: torch.device) -
             network.forward = _compiled(network)
             trained = any(parameter.requires_grad for parameter in network.parameters())
             with torch.set_grad_enabled(trained), autocast(device, config):
-                features = network(images.to(memory_format=torch.channels_last))
+                features = network(images.to(memory_format=layout))
             if trained:
                 features.sum().backward()
     except Exception as error:

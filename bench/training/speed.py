@@ -126,7 +126,7 @@ def _parts(job: trainer.Trainer, index: Tensor) -> dict[str, Any]:
     device = job.device
     images, labels = job.images[index.to(job.images.device)].to(device), job.labels[index.to(job.labels.device)]
     generator = torch.Generator().manual_seed(0)
-    x1, x2 = (x.to(memory_format=torch.channels_last) for x in job.augment(images, generator))
+    x1, x2 = (x.to(memory_format=job.layout) for x in job.augment(images, generator))
 
     def forward() -> Tensor:
         logged = job.forward(x1, x2, labels)

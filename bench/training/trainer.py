@@ -20,7 +20,7 @@ from bench.runs.claim import Claim
 from bench.runs.store import RunDir
 from bench.seeds import Init, stream
 from bench.training import checkpoint, optim
-from bench.training.machine import autocast, compile_backbones
+from bench.training.machine import autocast, compile_backbones, memory_format
 from bench.training.online import OnlineProbe
 from methods import METHODS
 from methods.base import Method
@@ -54,8 +54,10 @@ class Trainer:
     def __init__(self, config: RunConfig, seed: int, dataset: Dataset, device: torch.device, run: RunDir) -> None:
         self.config, self.seed, self.dataset, self.device, self.dir = config, seed, dataset, device, run
         n_classes = len(dataset.classes)
-        self.method = build_method(config, seed, n_classes).to(device).to(memory_format=torch.channels_last)
-        self.compiled = config.train.compile and compile_backbones(self.method, config, device)
+        self.method = build_method(config, seed, n_classes).to(device)
+        self.layout = memory_format(self.method, device)
+        self.method.to(memory_format=self.layout)
+        self.compiled = config.train.compile and compile_backbones(self.method, config, device, self.layout)
         self.online = OnlineProbe(self.method, n_classes, seed, device)
         groups = self.method.param_groups()
         self.optimizer = optim.build(groups, config.optim) if groups else None
@@ -171,7 +173,7 @@ class Trainer:
         """One optimizer step on two views [N, 3, S, S] with labels [N]; what it logs stays on the device."""
         assert self.optimizer is not None
         config = self.config
-        x1, x2 = (x.to(memory_format=torch.channels_last) for x in (x1, x2))
+        x1, x2 = (x.to(memory_format=self.layout) for x in (x1, x2))
         torch.manual_seed(stream(self.seed, "init", Init.STEP, self.step).initial_seed())  # for dropout and the like
         optim.set_lr(
             self.optimizer,

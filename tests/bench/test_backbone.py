@@ -85,7 +85,12 @@ def test_errors_say_what_would_be_right(name: str, stem: str, size: int, message
 
 @pytest.mark.parametrize(
     ("name", "stem", "size"),
-    [("resnet10_small", "small", 16), ("resnet10_small", "imagenet", 32), ("vit_tiny_patch16_224", "imagenet", 32)],
+    [
+        ("resnet10_small", "small", 16),
+        ("resnet10_small", "imagenet", 32),
+        ("vit_tiny_patch16_224", "imagenet", 32),
+        ("coat_lite_tiny", "imagenet", 32),  # layers that share weights
+    ],
 )
 def test_encoder_comes_back(name: str, stem: str, size: int, tmp_path: Path) -> None:
     network = make(name, stem, size).to(memory_format=torch.channels_last)

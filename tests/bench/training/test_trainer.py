@@ -241,7 +241,21 @@ def test_a_damaged_checkpoint_is_reported_and_the_bits_stay_the_same(
     assert "checkpoint.pt is damaged" in caplog.text
 
 
-# torch.compile
+# Memory format, torch.compile
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_weights_and_views_of_a_step_lie_in_one_memory_format(
+    start: Callable[..., Trainer], monkeypatch: pytest.MonkeyPatch, layout: torch.memory_format
+) -> None:
+    monkeypatch.setattr(trainer, "memory_format", lambda *_: layout)
+    job = start("byol")
+    stem = job.method.backbone.get_submodule("conv1")
+    seen: list[Tensor] = []
+    stem.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    job._train_step(torch.arange(256), 0, 0)
+    assert len(seen) == 2
+    assert all(x.is_contiguous(memory_format=layout) for x in (*seen, stem.weight))
 
 
 def test_compile_takes_the_online_and_the_teachers_backbone(

@@ -1,0 +1,58 @@
+"""What a run asks of the machine: convolutions in the fastest memory format that is safe."""
+
+import logging
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench.config.schema import RunConfig
+from bench.planning import plan
+from bench.training.machine import memory_format
+from bench.training.trainer import build_method
+
+
+class Backbone(nn.Module):
+    num_features = 6
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.stem = conv
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.stem(images).mean(dim=(2, 3))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("conv", "safe"),
+    [
+        (nn.Conv2d(3, 6, 1, stride=2), False),
+        (nn.Conv2d(7, 6, 1, stride=(1, 2)), False),
+        (nn.Conv2d(8, 6, 1, stride=2), True),
+        (nn.Conv2d(3, 6, 1), True),
+        (nn.Conv2d(3, 6, 3, stride=2), True),
+        (nn.Conv2d(6, 6, 1, stride=2, groups=2), True),
+    ],
+)
+def test_channels_last_is_left_out_where_onednn_writes_past_its_buffers(
+    conv: nn.Conv2d, safe: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The cases are what crashed or did not under ONEDNN_MAX_CPU_ISA=AVX2 and MALLOC_CHECK_=3."""
+    method = nn.Module()
+    method.backbone = Backbone(conv)
+    with caplog.at_level(logging.INFO, logger="bench"):
+        found = memory_format(method, torch.device("cpu"))  # type: ignore[arg-type]
+    assert found == (torch.channels_last if safe else torch.contiguous_format)
+    assert ("channels_last is left out: stem, Conv2d(" in caplog.text) == (not safe)
+    assert memory_format(method, torch.device("cuda")) == torch.channels_last  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("resnet10_small", torch.channels_last), ("repvgg_a0", torch.contiguous_format)],
+)
+def test_known_backbones(name: str, expected: torch.memory_format) -> None:
+    chosen = {"backbone.name": name, "backbone.stem": "imagenet"}
+    (planned,) = plan.plan(["simclr"], [0], "quick", chosen, {}, "x")
+    method = build_method(RunConfig(**planned["config"]), 0, 10)
+    assert memory_format(method, torch.device("cpu")) == expected
