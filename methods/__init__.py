@@ -19,4 +19,21 @@ METHODS = Registry(
     }
 )
 
-__all__ = ["METHODS", "MethodConfig"]
+NAMES = {
+    "raft": "RAFT",
+    "byol": "BYOL",
+    "byol_prime": "BYOL'",
+    "simsiam": "SimSiam",
+    "simclr": "SimCLR",
+    "moco_v3": "MoCo v3",
+    "barlow_twins": "Barlow Twins",
+    "vicreg": "VICReg",
+    "dino": "DINO",
+    "random": "untrained",
+}
+"""What readers know a method by; one that is not listed is shown by its name in METHODS."""
+
+REFERENCES = ("random", "supervised")
+"""What stands beside the methods in every table, but neither wins nor is tested."""
+
+__all__ = ["METHODS", "NAMES", "REFERENCES", "MethodConfig"]

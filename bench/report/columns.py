@@ -11,7 +11,8 @@ from typing import Any, cast
 import pandas as pd
 
 from bench.errors import unknown
-from bench.tables.leaderboard import BOARD
+from bench.tables.grid import BOARD
+from bench.report.names import dataset_name, method_name
 
 DASH = "–"
 Row = Mapping[str, Any]
@@ -83,7 +84,7 @@ def _metric(header: str, name: str, digits: int) -> Column:
 
 COLUMNS = {
     "rank": Column("rank", lambda row: number(row["rank"], 0), ("rank",)),
-    "method": Column("method", lambda row: str(row["method"]), ("method",)),
+    "method": Column("method", lambda row: method_name(row["method"]), ("method",)),
     "seeds": Column("seeds", seeds, ("done", "planned", "seeds")),
     "test_linear_top1": _metric("linear", "test_linear_top1", 2),
     "test_knn_top1": _metric("kNN", "test_knn_top1", 2),
@@ -134,12 +135,15 @@ def cell(row: Row, column: str, metric: str) -> str:
     return text + marks.get(row["mark"], "") if column == metric else text
 
 
-def boards(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """(label, rows) of every board: the dataset, with preset and protocol where datasets alone do not tell."""
+def boards(table: pd.DataFrame, named: bool = True) -> Iterator[tuple[str, pd.DataFrame]]:
+    """(label, rows) of every board: the dataset, with preset and protocol where datasets alone do not tell.
+
+    named: call the dataset what readers call it, not by its id.
+    """
     keys = table[BOARD].drop_duplicates()
     for key, rows in table.groupby(BOARD, sort=False):
         dataset, preset, protocol = (str(part) for part in key)
         same = keys[keys["dataset"] == dataset]
         parts = [f"preset {preset}"] * (len(set(same["preset"])) > 1)
         parts += [f"protocol {protocol}"] * (len(set(keys["protocol"])) > 1)
-        yield dataset + (f" ({', '.join(parts)})" if parts else ""), rows
+        yield (dataset_name(dataset) if named else dataset) + (f" ({', '.join(parts)})" if parts else ""), rows

@@ -8,8 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from bench.report.palette import SPARE_COLOURS, colour, in_order
-from bench.tables.leaderboard import CHOICE, Tables, is_number, levels, on_board, setting, varying
+from bench.report.palette import SPARE_COLOURS, in_order, looks
+from bench.report.style import plain
+from bench.tables.grid import CHOICE, grid_column, is_number, levels, on_board, varying
+from bench.tables.leaderboard import Tables
+from bench.report.names import method_name
 
 YLABEL = "validation linear accuracy (%)"
 PLANE_COLOURS = ("#222222", *SPARE_COLOURS)
@@ -21,15 +24,16 @@ def grid_figure(tables: Tables, rows: pd.DataFrame, method: str) -> Figure | Non
     """All points of a method on a board by what they are chosen by; None if no point is done, or none differ."""
     grid = tables.grid
     own = on_board(grid[grid["method"] == method], rows)
-    keys = [setting(key) for key in varying([tables.configs.get(digest, {}) for digest in own["config_hash"]])]
+    keys = [grid_column(key) for key in varying([tables.configs.get(digest, {}) for digest in own["config_hash"]])]
     if not keys or own[f"{CHOICE}_mean"].isna().all():
         return None
     if len(keys) == 2 and not own.duplicated(keys).any():
         return _heat_map(own, *keys)
     figure = Figure(figsize=(min(2.9 * len(keys) + 0.5, 11), 3.0), layout="constrained")
     panels = figure.subplots(1, len(keys), squeeze=False, sharey=True).ravel()
+    shade = looks(tables.leaderboard["method"])[method].colour
     for axes, name in zip(panels, keys, strict=True):
-        _line(axes, own, name, method)
+        _line(axes, own, name, shade)
     panels[0].set_ylabel(YLABEL)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=3, fontsize=8)
     return figure
@@ -77,7 +81,7 @@ def grid_plane_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
                 mfc=shade if line == LINES[0] else "w",
                 label=name or digest,
             )
-        axes.set_title(method)
+        axes.set_title(plain(method_name(method)))
         axes.set_xlabel("uniformity (lower: more uniform)")
         if axes.get_lines():
             axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), handlelength=3)
@@ -113,18 +117,18 @@ def _names(configs: list[dict[str, Any]]) -> list[str]:
     return [", ".join(f"{key.rpartition('.')[2]}={_text(config.get(key))}" for key in keys) for config in configs]
 
 
-def _line(axes: Axes, own: pd.DataFrame, key: str, method: str) -> None:
+def _line(axes: Axes, own: pd.DataFrame, key: str, shade: str) -> None:
     """Every point as a dot, with its sd over seeds; the line joins the best competing ones at each value of the key."""
     values = levels(own[key])
     positions = _positions(values)
     x = own[key].map(lambda value: positions[values.index(value)])
     mean, sd = own[f"{CHOICE}_mean"], own[f"{CHOICE}_sd"]
-    axes.errorbar(x, mean, yerr=sd.fillna(0), fmt="o", ms=5, lw=1, color=colour(method), alpha=0.6, label="mean, sd")
+    axes.errorbar(x, mean, yerr=sd.fillna(0), fmt="o", ms=5, lw=1, color=shade, alpha=0.6, label="mean, sd")
     part = own["done"] < own["planned"]
     if part.any():
-        axes.plot(x[part], mean[part], "o", ms=5, mfc="w", mec=colour(method), label="seeds missing")
+        axes.plot(x[part], mean[part], "o", ms=5, mfc="w", mec=shade, label="seeds missing")
     best = mean[own["competes"]].groupby(x).max()
-    axes.plot(best.index, best, color=colour(method), lw=1.5)
+    axes.plot(best.index, best, color=shade, lw=1.5)
     chosen = own["chosen"]
     axes.plot(x[chosen], mean[chosen], "o", ms=11, mfc="none", mec="#222222", label="chosen")
     if positions == values and min(values) > 0 and max(values) >= 10 * min(values):

@@ -8,7 +8,9 @@ import pandas as pd
 from bench.report.columns import COLUMNS, DASH
 from bench.runs.identity import seed_list
 from bench.tables.conditions import unlike
-from bench.tables.leaderboard import Tables, on_board
+from bench.tables.grid import on_board
+from bench.tables.leaderboard import Tables
+from bench.report.names import dataset_name, method_name
 from bench.tables.statistics import TESTED_FROM
 
 
@@ -16,10 +18,11 @@ def notes(tables: Tables, rows: pd.DataFrame) -> list[str]:
     """The footnotes of a board's table: what was measured, how it was tested, and what is missing."""
     first = rows.iloc[0]
     runs = on_board(tables.runs[tables.runs["state"] != "duplicate"], rows)
+    rows, runs = (table.assign(method=table["method"].map(method_name)) for table in (rows, runs))
     used = runs[runs["chosen"] & (runs["state"] == "done")]
     name = COLUMNS[tables.metric].header
     return [
-        f"{first['dataset']}, preset {first['preset']}, protocol version {first['protocol']}, "
+        f"{dataset_name(first['dataset'])}, preset {first['preset']}, protocol version {first['protocol']}, "
         f"seeds {seed_list(used['seed']) or 'none done'}. "
         f"Accuracies in percent: mean ± half of the 95 % t interval over training seeds, on one fixed test set; "
         f"{DASH}: too few seeds.",
@@ -73,7 +76,7 @@ def _conditions(tables: Tables, rows: pd.DataFrame) -> Iterator[str]:
         for key, values in found.items():
             methods: dict[str, list[str]] = {}
             for method, value in values.items():
-                methods.setdefault(value, []).append(method)
+                methods.setdefault(value, []).append(method_name(method))
             by_key.append(f"{key} = " + ", ".join(f"{value} ({', '.join(names)})" for value, names in methods.items()))
         yield (
             f"NOT TRAINED ALIKE: {'; '.join(by_key)}. Differences are of these settings too, not of the methods alone"

@@ -13,12 +13,14 @@ from matplotlib.figure import Figure
 from bench.report.columns import COLUMNS, DASH, boards, number, p_value, records, select
 from bench.report.figures import render
 from bench.report.sections import Section, sections
+from bench.tables.grid import CHOICE, varying
 from bench.tables.inventory import METRICS, PROVENANCE, TIMINGS
-from bench.tables.leaderboard import CHOICE, Tables, varying
+from bench.tables.leaderboard import Tables
+from bench.report.names import dataset_name, method_name
 from bench.tables.statistics import TESTED_FROM
 
 PAGE_COLUMNS = ("difference", "p_value", "effective_rank", "train_seconds", "budget", "flags")
-WIDE = ("flags", "reason", "configuration", "differs in", "versions", "path")
+WIDE = ("flags", "reason", "configuration", "versions", "path")
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def _text(value: Any, measured: bool = False) -> str:
 
 
 def _pairs(tables: Tables) -> Sheet:
-    frame = tables.pairs.copy()
+    frame = _named(tables.pairs)
     frame["difference"] = [f"{value:+.2f}" for value in frame["difference"]]
     frame["interval"] = [f"[{a}, {b}]" for a, b in zip(*(map(number, frame[k]) for k in ("low", "high")), strict=True)]
     for name in ("p_t", "p_permutation", "p_holm"):
@@ -142,12 +144,12 @@ def _pairs(tables: Tables) -> Sheet:
 
 def _settings(tables: Tables) -> tuple[Sheet, list[tuple[str, str]]]:
     """Settings in which the chosen configurations differ, a column a configuration; and those that all share."""
-    board = tables.leaderboard
-    several = len(list(boards(board))) > 1
+    several = len(list(boards(tables.leaderboard))) > 1
     configs, names = [], []
-    for row in records(board):
+    for row in records(tables.leaderboard):
         configs.append(tables.configs.get(row["config_hash"], {}))
-        names.append(f"{row['method']} ({row['dataset']}, {row['preset']})" if several else row["method"])
+        board = f" ({dataset_name(row['dataset'])}, {row['preset']})"
+        names.append(method_name(row["method"]) + board * several)
     keys = [key for key in varying(configs) if key != "method_name"]
     rows = [Line([key, *(_text(config.get(key)) for config in configs)]) for key in keys]
     known = next((config for config in configs if config), {})
@@ -158,11 +160,11 @@ def _settings(tables: Tables) -> tuple[Sheet, list[tuple[str, str]]]:
 def _grid(tables: Tables) -> Sheet:
     grid = tables.grid
     swept = grid[grid.groupby(["dataset", "preset", "protocol", "method"])["method"].transform("size") > 1]
-    settings = list(grid.columns)[list(grid.columns).index("chosen") + 1 :]
-    columns = ["method", "dataset", *settings, "done", "planned", f"{CHOICE}_mean", f"{CHOICE}_sd"]
+    varied = list(grid.columns)[list(grid.columns).index("chosen") + 1 :]
+    columns = ["method", "dataset", *varied, "done", "planned", f"{CHOICE}_mean", f"{CHOICE}_sd"]
     columns += [f"{tables.metric}_mean", f"{tables.metric}_sd", "collapsed", "competes", "chosen"]
-    sheet = _sheet("Grid", swept.loc[:, list(dict.fromkeys(columns))], list(dict.fromkeys(columns)))
-    words = {CHOICE: "val. linear", tables.metric: COLUMNS[tables.metric].header}
+    sheet = _sheet("Grid", _named(swept), list(dict.fromkeys(columns)))
+    words = {CHOICE: COLUMNS[CHOICE].header, tables.metric: COLUMNS[tables.metric].header}
     for name, word in words.items():
         for i, column in enumerate(sheet.header):
             if column.text in (f"{name}_mean", f"{name}_sd"):
@@ -175,16 +177,22 @@ def _grid(tables: Tables) -> Sheet:
 
 
 def _runs(tables: Tables) -> Sheet:
-    names = {"test_linear_top1": "linear", "test_knn_top1": "kNN", "effective_rank": "eff. rank"}
-    names |= {"train_seconds": "seconds", "overrides": "differs in"}
+    measured = ("test_linear_top1", "test_knn_top1", "effective_rank", "train_seconds")
+    names = {**{name: COLUMNS[name].header for name in measured}, "overrides": COLUMNS["config"].header}
     columns = ["method", "seed", "experiment", "dataset", "state", *names, "collapsed", "reason", "run_id"]
-    sheet = _sheet(
-        "Runs", tables.runs.assign(collapsed=tables.runs["collapsed"].map({True: "yes", False: ""})), columns
-    )
+    shown = {"collapsed": tables.runs["collapsed"].map({True: "yes", False: ""})}
+    shown["overrides"] = tables.runs["overrides"].replace("", "preset")
+    sheet = _sheet("Runs", _named(tables.runs).assign(**shown), columns)
     sheet.header = [
         Heading(names.get(c.text, c.text), c.numeric, names.get(c.text, c.text) in WIDE) for c in sheet.header
     ]
     return sheet
+
+
+def _named(frame: pd.DataFrame) -> pd.DataFrame:
+    """With the names of methods and datasets that readers know, in place of their ids."""
+    names = {"method": method_name, "method_a": method_name, "method_b": method_name, "dataset": dataset_name}
+    return frame.assign(**{column: frame[column].map(name) for column, name in names.items() if column in frame})
 
 
 def _provenance(tables: Tables) -> Sheet:

@@ -8,8 +8,11 @@ import pandas as pd
 
 from bench.report.columns import COLUMNS, DASH, Row, boards, cell, number, records, seeds
 from bench.report.notes import notes
-from bench.tables.leaderboard import CHOICE, REFERENCES, Tables, on_board, setting, varying
+from bench.tables.grid import CHOICE, grid_column, on_board, varying
+from bench.tables.leaderboard import Tables
+from bench.report.names import method_name
 from bench.tables.statistics import half_interval
+from methods import REFERENCES
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def configurations(tables: Tables, rows: pd.DataFrame) -> Section | None:
     swept = grid[grid["method"].isin(rows.loc[rows["points"] > 1, "method"])]
     if swept.empty:
         return None
-    keys = [setting(key) for key in varying([tables.configs.get(digest, {}) for digest in swept["config_hash"]])]
+    keys = [grid_column(key) for key in varying([tables.configs.get(digest, {}) for digest in swept["config_hash"]])]
     keys = [key for key in keys if key in swept]  # methods differ among themselves in others
     metrics = [CHOICE, *dict.fromkeys([tables.metric, "test_knn_top1"])]
     diagnosed = {"alignment": 2, "uniformity": 2, "effective_rank": 1}
@@ -59,10 +62,10 @@ def configurations(tables: Tables, rows: pd.DataFrame) -> Section | None:
     for r, point in enumerate(records(swept)):
         means = [_mean_of_point(point, name, 2) for name in metrics]
         means += [_mean_of_point(point, name, digits) for name, digits in diagnosed.items()]
-        settings = [f"{point[key]:g}" if isinstance(point[key], float) else str(point[key]) for key in keys]
+        values = [f"{point[key]:g}" if isinstance(point[key], float) else str(point[key]) for key in keys]
         collapsed = f"{point['collapsed']} collapsed" if point["collapsed"] else ""
         told = ", ".join(part for part in ("chosen" if point["chosen"] else "", collapsed) if part)
-        texts.append([point["method"], *settings, seeds(point), *means, told])
+        texts.append([method_name(point["method"]), *values, seeds(point), *means, told])
         bold |= {(r, 0)} if point["chosen"] else set()
     header = [COLUMNS[name].header for name in (*metrics, *diagnosed)]
     notes = [
@@ -88,7 +91,9 @@ def side_by_side(tables: Tables) -> Section:
         own = [board.get(method) for board in by_board]
         texts = [cell(row, tables.metric, tables.metric) if row else DASH for row in own]
         bold |= {(r, i + 1) for i, row in enumerate(own) if row and row["mark"] == "best"}
-        rows.append([method, *texts, _over(overall.get(method), "mean_rank"), _over(overall.get(method), "mean")])
+        rows.append(
+            [method_name(method), *texts, _over(overall.get(method), "mean_rank"), _over(overall.get(method), "mean")]
+        )
     name = COLUMNS[tables.metric].header
     notes = [
         f"{name[0].upper() + name[1:]} accuracy in percent, mean ± half of the 95 % t interval over seeds; "

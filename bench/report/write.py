@@ -11,11 +11,13 @@ from rich.text import Text
 
 from bench.errors import UserError, unknown
 from bench.files import write_atomic
+from bench.report import style
 from bench.report.columns import COLUMNS, select
 from bench.report.markup import latex, markdown
 from bench.report.terminal import print_leaderboard
 from bench.runs import store
-from bench.tables.leaderboard import BOARD, Tables, collect
+from bench.tables.grid import BOARD
+from bench.tables.leaderboard import Tables, collect
 
 FORMATS = ("csv", "md", "tex", "html", "png", "pdf")
 MD_COLUMNS = ("difference", "effective_rank", "train_seconds", "budget", "flags")
@@ -102,7 +104,8 @@ def _write(
     if "tex" in formats:
         save("leaderboard.tex", latex(tables, select(columns, tables.metric, TEX_COLUMNS)).encode())
     if {"png", "pdf", "html"} & set(formats):
-        from bench.report.figures import figures, is_ours, render  # drawing libraries are slow to import
+        with style.importing():  # drawing libraries are slow to import
+            from bench.report.figures import figures, is_ours, render
 
         drawn = list(figures(tables))
         for name, _, figure in drawn:

@@ -1,10 +1,5 @@
 """Run directories -> tidy tables -> who leads, by how much, and whether the difference can be trusted.
 
-A *board* is what may be compared: runs of one dataset, preset and protocol version. A method's *points* are its
-configurations on a board (one, unless swept). The point with the best mean validation linear accuracy stands
-for the method; test numbers choose nothing. Those with the most done seeds compete (the complete ones among them, if
-there are any): a mean of fewer seeds would win by luck. The table names what did not compete.
-
 Methods are compared on common seeds by paired t-tests, Holm-adjusted over all pairs of methods on the board,
 which holds whichever method turns out best: the one with the highest mean over its own done seeds. References (an
 untrained and a supervised backbone) stand in the same table, but neither win nor count as tests. Where methods were
@@ -22,15 +17,10 @@ import pandas as pd
 from bench.errors import unknown
 from bench.runs.identity import seed_list
 from bench.tables import conditions, inventory
-from bench.tables.conditions import NOT_SET
+from bench.tables.grid import BOARD, POINT, on_board, points
 from bench.tables.inventory import ACCURACIES, METRICS, TIMINGS
 from bench.tables.statistics import ALPHA, DIGITS, holm, paired, percentile_interval, ranks, resampled_means, summarise
-
-REFERENCES = ("random", "supervised")
-CHOICE = "val_linear_top1"
-BOARD = ["dataset", "preset", "protocol"]
-POINT = [*BOARD, "method", "config_hash"]
-UNFINISHED = ("planned", "running", "interrupted")
+from methods import REFERENCES
 
 Board = tuple[Any, ...]
 
@@ -76,78 +66,9 @@ def collect(results: Path, experiments: Iterable[str], metric: str = "test_linea
     return Tables(metric, runs, found.history, grid, board, pairs, overall, found.problems, found.configs)
 
 
-def points(runs: pd.DataFrame, configs: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """The grid: every configuration of every method, with the settings in which a method's points differ."""
-    counted = runs[runs["state"] != "duplicate"]
-    done = counted["state"] == "done"
-    states = counted[POINT].assign(
-        planned=1,
-        done=done,
-        failed=counted["state"] == "failed",
-        damaged=counted["state"] == "damaged",
-        unfinished=counted["state"].isin(UNFINISHED),
-        collapsed=counted["collapsed"],
-    )
-    grid = states.groupby(POINT, sort=True).sum()
-    numbers = counted[done].groupby(POINT)[[*METRICS, *TIMINGS]]
-    grid = grid.join(numbers.mean().add_suffix("_mean")).join(numbers.std(ddof=1).add_suffix("_sd"))
-    grid = grid.join(counted.groupby(POINT)["overrides"].first()).reset_index()
-    grid["competes"] = grid["chosen"] = False
-    for _, own in grid.groupby([*BOARD, "method"]):
-        most = own[own["done"] == own["done"].max()]
-        complete = most[most["done"] == most["planned"]]
-        competing = most if complete.empty else complete
-        grid.loc[competing.index, "competes"] = True
-        choice = competing[f"{CHOICE}_mean"].fillna(-1.0)
-        grid.loc[choice.idxmax(), "chosen"] = True
-    return _with_settings(grid, configs)
-
-
-def _with_settings(grid: pd.DataFrame, configs: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """A column (named by `setting`) a dotted key in which the points of some method differ."""
-    keys: dict[str, None] = {}
-    for _, own in grid.groupby([*BOARD, "method"]):
-        keys.update(dict.fromkeys(varying([configs.get(digest, {}) for digest in own["config_hash"]])))
-    for key in keys:
-        values = [configs.get(digest, {}).get(key, NOT_SET) for digest in grid["config_hash"]]
-        grid[setting(key)] = ["null" if value is None else value for value in values]
-    places = {setting(key): {value: i for i, value in enumerate(levels(grid[setting(key)]))} for key in keys}
-
-    def placed(column: pd.Series) -> pd.Series:
-        return column.map(places[str(column.name)]) if column.name in places else column
-
-    return grid.sort_values([*POINT[:-1], *places, POINT[-1]], key=placed).reset_index(drop=True)
-
-
-def levels(column: pd.Series) -> list[Any]:
-    """The values of a setting in order: numbers by size, other things by name."""
-
-    def place(value: Any) -> tuple[bool, Any]:
-        return not is_number(value), value if is_number(value) else str(value)
-
-    return sorted(dict.fromkeys(column), key=place)
-
-
-def is_number(value: Any) -> bool:
-    """Whether a setting has a size: true and false are names."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def on_board(frame: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a table that are of the board that `rows` are of."""
-    return frame[(frame[BOARD] == rows.iloc[0][BOARD].tolist()).all(axis=1)]
-
-
-def setting(key: str) -> str:
-    """The grid's column of a dotted key: never one of its own, which have no dots."""
-    return key if "." in key else f"config.{key}"
-
-
-def varying(configs: list[dict[str, Any]]) -> list[str]:
-    """The dotted keys in which these configurations differ, in their own order."""
-    known = [config for config in configs if config]
-    keys = dict.fromkeys(key for config in known for key in config)
-    return [key for key in keys if len({repr(config.get(key)) for config in known}) > 1]
+def standing(tables: Tables, rows: pd.DataFrame) -> pd.DataFrame:
+    """The runs that stand for the methods of the board that `rows` are of."""
+    return on_board(tables.runs[tables.runs["chosen"]], rows)
 
 
 def scores(runs: pd.DataFrame, metric: str) -> pd.Series:

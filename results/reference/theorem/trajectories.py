@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from bench.config.schema import RunConfig
 from bench.data import datasets as data
 from bench.planning import plan
-from bench.report.palette import colour
+from bench.report.palette import LOOKS
 from bench.runs.claim import Claim
 from bench.training import trainer
 from bench.training.machine import set_determinism
@@ -84,9 +84,9 @@ def draw(table: pd.DataFrame) -> Figure:
             ("validation kNN (%)", own["byol_prime_val_knn_top1"], own["raft_val_knn_top1"]),
         )
         for axes, (name, prime, raft) in zip(axes_of_row, shown, strict=True):
-            axes.plot(own["epoch"], prime, color=colour("byol_prime"), lw=5, alpha=0.6, label="BYOL' from -h")
+            axes.plot(own["epoch"], prime, color=LOOKS["byol_prime"].colour, lw=5, alpha=0.6, label="BYOL' from -h")
             label = "RAFT from h, loss + 4 beta" if name == "loss" else "RAFT from h"
-            axes.plot(own["epoch"], raft, "o", color=colour("raft"), ms=3, label=label)
+            axes.plot(own["epoch"], raft, "o", color=LOOKS["raft"].colour, ms=3, label=label)
             axes.set_title(f"{name}, {predictor} predictor", size=9)
             axes.grid(alpha=0.3)
         axes_of_row[0].legend(fontsize=8)

@@ -14,10 +14,13 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bench.report.figures import BELOW, figures, plain, render, slug
-from bench.report.palette import COLOURS, MARKERS, colour, in_order, marker
+from bench.report.accuracy_figures import BELOW
+from bench.report.figures import figures, render, slug
+from bench.report.palette import LOOKS, SPARE_COLOURS, in_order, looks
+from bench.report.style import plain
 from bench.report.write import write
 from bench.tables.leaderboard import Tables, collect
+from bench.report.names import method_name
 from methods import METHODS as REGISTRY
 
 
@@ -38,7 +41,7 @@ def bars(axes: Axes) -> list[ErrorbarContainer]:
 
 
 def lines_of(axes: Axes, method: str) -> list[Line2D]:
-    return [line for line in axes.get_lines() if to_hex(line.get_color()) == colour(method).lower()]
+    return [line for line in axes.get_lines() if to_hex(line.get_color()) == LOOKS[method].colour.lower()]
 
 
 def test_every_figure_has_data(drawn: dict[str, Figure]) -> None:
@@ -51,8 +54,8 @@ def test_every_figure_has_data(drawn: dict[str, Figure]) -> None:
 def test_leaderboard_shows_means_intervals_and_seeds(tables: Tables, drawn: dict[str, Figure]) -> None:
     (axes,) = drawn["leaderboard"].axes
     labels = [text.get_text() for text in axes.get_yticklabels()]
-    assert labels[0] == "simclr *"
-    assert labels[-2:] == ["supervised (reference)", "random (reference)"]
+    assert labels[0] == "SimCLR *"
+    assert labels[-2:] == ["supervised (reference)", "untrained (reference)"]
     for y, bar in enumerate(bars(axes)):
         row = tables.leaderboard.iloc[y]
         assert bar.lines[0].get_xdata()[0] == pytest.approx(row["test_linear_top1_mean"])
@@ -71,7 +74,7 @@ def test_differences_are_the_pairs(tables: Tables, drawn: dict[str, Figure]) -> 
     assert len(bars(axes)) == len(pairs) == 10
     for bar, pair, label in zip(bars(axes), pairs.itertuples(), axes.get_yticklabels(), strict=True):
         assert bar.lines[0].get_xdata()[0] == pytest.approx(pair.difference)
-        assert label.get_text() == f"{pair.method_a} − {pair.method_b}"
+        assert label.get_text() == f"{method_name(pair.method_a)} − {method_name(pair.method_b)}"
         assert (bar.lines[0].get_markerfacecolor() == "white") != pair.significant
         ends = bar.lines[2][0].get_segments()[0][:, 0]
         assert ends == pytest.approx([pair.low, pair.high])
@@ -85,12 +88,12 @@ def test_differences_are_the_pairs(tables: Tables, drawn: dict[str, Figure]) -> 
 
 def test_curves_are_means_in_a_band_of_seeds(tables: Tables, drawn: dict[str, Figure]) -> None:
     axes, knn = drawn["curves-accuracy"].axes
-    assert (axes.get_title(), knn.get_title()) == ("online linear", "kNN")
+    assert (axes.get_title(), knn.get_title()) == ("online linear", "val. kNN")
     history = tables.history[tables.history["method"] == "simclr"]
     by_epoch = history.groupby("epoch")["online_linear_top1"]
     (line,) = lines_of(axes, "simclr")
     assert line.get_ydata() == pytest.approx(by_epoch.mean().to_numpy())
-    band = next(c for c in axes.collections if to_hex(c.get_facecolor()[0]) == colour("simclr").lower())
+    band = next(c for c in axes.collections if to_hex(c.get_facecolor()[0]) == LOOKS["simclr"].colour.lower())
     heights = band.get_paths()[0].vertices[:, 1]
     assert heights.max() == pytest.approx(by_epoch.max().max())
     low, high = by_epoch.min(), by_epoch.max()
@@ -103,7 +106,7 @@ def test_curves_are_means_in_a_band_of_seeds(tables: Tables, drawn: dict[str, Fi
 
 def test_failed_runs_do_not_bend_the_curves(tables: Tables, drawn: dict[str, Figure]) -> None:
     """Raft's seed 3 stopped at epoch 10: its mean is of the finished runs at every epoch."""
-    panel = next(axes for axes in drawn["curves-loss"].axes if axes.get_title() == "raft")
+    panel = next(axes for axes in drawn["curves-loss"].axes if axes.get_title() == "RAFT")
     failed = tables.runs.loc[tables.runs["state"] == "failed", "run_id"]
     history = tables.history[(tables.history["method"] == "raft") & ~tables.history["run_id"].isin(failed)]
     assert panel.get_lines()[0].get_ydata() == pytest.approx(history.groupby("epoch")["loss"].mean().to_numpy())
@@ -125,9 +128,9 @@ def test_collapsed_runs_are_crossed(tables: Tables, drawn: dict[str, Figure]) ->
     (axes,) = drawn["effective-rank"].axes
     crosses = [line for line in axes.get_lines() if line.get_marker() == "x"]
     assert len(crosses) == 1
-    assert to_hex(crosses[0].get_color()) == colour("simsiam").lower()
+    assert to_hex(crosses[0].get_color()) == LOOKS["simsiam"].colour.lower()
     assert crosses[0].get_ydata()[0] == pytest.approx(1.02, abs=0.01)
-    mean = next(line for line in lines_of(axes, "simsiam") if line.get_marker() == marker("simsiam"))
+    mean = next(line for line in lines_of(axes, "simsiam") if line.get_marker() == LOOKS["simsiam"].marker)
     assert min(mean.get_ydata()) > 10  # the collapsed run is not hidden in the mean
     texts = [text.get_text() for legend in drawn["effective-rank"].legends for text in legend.get_texts()]
     assert "collapsed run" in texts
@@ -138,7 +141,7 @@ def test_all_runs_collapsed_is_still_a_figure(tmp_path: Path) -> None:
         fake_run(tmp_path / "e", "byol", seed, collapsed=True)
         fake_run(tmp_path / "f", "byol", seed, collapsed=True)
         fake_run(tmp_path / "f", "raft", seed)
-    for name, methods in (("e", ["byol"]), ("f", ["raft", "byol"])):
+    for name, methods in (("e", ["BYOL"]), ("f", ["RAFT", "BYOL"])):
         figure = {name: figure for name, _, figure in figures(collect(tmp_path, [name]))}["effective-rank"]
         (axes,) = figure.axes
         assert sum(line.get_marker() == "x" for line in axes.get_lines()) == 2
@@ -167,7 +170,7 @@ def test_cost_is_time_against_accuracy(tables: Tables, drawn: dict[str, Figure])
     (axes,) = drawn["cost"].axes
     found = {bar.get_label(): bar.lines[0].get_xydata()[0] for bar in bars(axes)}
     for row in tables.leaderboard.itertuples():
-        assert found[row.method] == pytest.approx([row.train_seconds_mean, row.test_linear_top1_mean])
+        assert found[method_name(row.method)] == pytest.approx([row.train_seconds_mean, row.test_linear_top1_mean])
     assert "training time of one run, as measured (seconds)" in axes.get_xlabel()
 
 
@@ -287,12 +290,36 @@ def test_a_grid_of_three_keys_is_three_panels(tmp_path: Path) -> None:
     assert {axes.get_xlabel() for axes in panels} == {"optim.lr", "method.tau", "augment.crop_min"}
 
 
-def test_colours_belong_to_methods() -> None:
-    assert set(COLOURS) == set(MARKERS) <= set(REGISTRY)
-    assert len(set(COLOURS.values())) == len(set(MARKERS.values())) == len(COLOURS)
-    assert colour("someone's") == colour("someone's")
-    assert colour("someone's") not in COLOURS.values()
+def test_looks_belong_to_methods() -> None:
+    assert set(LOOKS) <= set(REGISTRY)
+    for part in ("colour", "marker"):
+        assert len({getattr(look, part) for look in LOOKS.values()}) == len(LOOKS)
     assert in_order({"zeta", "random", "byol", "alpha", "raft"}) == ["raft", "byol", "alpha", "zeta", "random"]
+
+
+@pytest.mark.parametrize("n", [1, 2, len(SPARE_COLOURS), 100])
+def test_a_method_that_nobody_listed_has_a_colour_of_its_own(n: int) -> None:
+    foreign = [f"package{i}:Method" for i in range(n)]
+    found = looks([*LOOKS, *foreign])
+    assert {method: found[method] for method in LOOKS} == LOOKS
+    assert len({look.colour for look in found.values()}) == len(found)
+    assert all(to_hex(look.colour) == look.colour.lower() for look in found.values())
+    assert looks(reversed([*LOOKS, *foreign])) == found  # whatever the order
+
+
+def test_a_figure_of_foreign_methods_has_a_colour_for_each(tmp_path: Path) -> None:
+    for method in ("raft", "theirs", "ours", "other"):
+        for seed in range(2):
+            fake_run(tmp_path / "e", method, seed, epochs=10)
+    drawn = {name: figure for name, _, figure in figures(collect(tmp_path, ["e"]))}
+    shades: dict[str, set[str]] = {}
+    for figure in drawn.values():
+        for legend in figure.legends:
+            for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
+                shades.setdefault(text.get_text(), set()).add(to_hex(handle.get_color()))  # type: ignore[union-attr]
+    assert set(shades) == {"RAFT", "theirs", "ours", "other"}
+    assert all(len(own) == 1 for own in shades.values())  # the same in every figure
+    assert len({shade for own in shades.values() for shade in own}) == 4
 
 
 def test_odd_names_draw_as_they_are(tmp_path: Path) -> None:

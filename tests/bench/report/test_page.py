@@ -119,7 +119,7 @@ def test_filter_hides_rows_and_counts_them(driver: Any, page: Path) -> None:
     with window(driver, page, 1280):
         field = driver.find_element("css selector", "input[data-table=runs-table]")
         field.send_keys("raft FAILED")
-        assert column(driver, "runs-table", "method", visible=True) == ["raft"]
+        assert column(driver, "runs-table", "method", visible=True) == ["RAFT"]
         assert "non-finite loss at step 120" in column(driver, "runs-table", "reason", visible=True)[0]
         assert driver.find_element("id", "runs-table-count").text == "1 of 67 rows"
         field.clear()

@@ -75,12 +75,12 @@ def test_several_experiments_share_a_folder_and_a_table(tmp_path: Path) -> None:
     written = write(tmp_path, ["a", "b"], ["csv", "md"])
     assert {path.parent for path in written} == {tmp_path / "reports" / "a+b"}
     header, *rows = rows_of((tmp_path / "reports" / "a+b" / "leaderboard.md").read_text())[:8]
-    assert header == ["method", "cifar10", "digits", "mean rank", "mean"]
+    assert header == ["method", "CIFAR-10", "digits", "mean rank", "mean"]
     simclr = collect(tmp_path, ["a", "b"]).leaderboard.query("method == 'simclr'").set_index("dataset")
-    for name, cell in zip(header[1:3], rows[0][1:3], strict=True):
+    for name, cell in zip(("cifar10", "digits"), rows[0][1:3], strict=True):
         mean, half = simclr.loc[name, "test_linear_top1_mean"], simclr.loc[name, "test_linear_top1_high"]
         assert cell == f"{mean:.2f} ± {half - mean:.2f}*"
-    assert [row[0] for row in rows] == ["simclr", "byol", "byol_prime", "raft", "simsiam", "supervised", "random"]
+    assert [row[0] for row in rows] == ["SimCLR", "BYOL", "BYOL'", "RAFT", "SimSiam", "supervised", "untrained"]
     assert {path.parent for path in write(tmp_path, [], ["csv"], out=tmp_path / "out")} == {tmp_path / "out"}
 
 
@@ -111,7 +111,7 @@ def test_columns_and_metric(tmp_path: Path) -> None:
     assert list(read)[3:] == ["rank", "method", *(f"test_knn_top1_{k}" for k in ("n", "mean", "sd", "low", "high"))]
     header, first, *_ = rows_of((tmp_path / "e" / "leaderboard.md").read_text())
     assert header == ["rank", "method", "kNN"]
-    assert first[:2] == ["1", "simclr"]
+    assert first[:2] == ["1", "SimCLR"]
     assert first[2].endswith("*")
 
 
@@ -120,13 +120,13 @@ def test_the_terminal_at_80_columns(tmp_path: Path) -> None:
     text = printed(tmp_path, ["quick"])
     assert max(map(len, text.splitlines())) <= 80
     assert "\x1b" not in text
-    (raft,) = [line for line in text.splitlines() if line.startswith("raft ") and "±" in line]
+    (raft,) = [line for line in text.splitlines() if line.startswith("RAFT ") and "±" in line]
     assert "4/5" in raft
     assert "1 failed" in raft
     text = " ".join(text.split())
-    assert "raft seed 3 failed: FloatingPointError: non-finite loss at step 120" in text
-    assert "byol seed 4 missing (planned)" in text
-    assert "simsiam seed 2 collapsed" in text
+    assert "RAFT seed 3 failed: FloatingPointError: non-finite loss at step 120" in text
+    assert "BYOL seed 4 missing (planned)" in text
+    assert "SimSiam seed 2 collapsed" in text
     assert "digits, preset quick, protocol version 1, seeds 0-4" in text
     assert "paired t-tests on common seeds, Holm-adjusted over all 10 pairs of methods, 5 % level" in text
     assert "Search budget: every method: 1 configuration, 5 runs." in text
@@ -136,7 +136,7 @@ def test_the_terminal_says_what_was_searched(tmp_path: Path) -> None:
     fake_grid(tmp_path / "sweep")
     text = " ".join(printed(tmp_path, ["sweep"]).split())
     assert "9 configurations, 27 runs" in text
-    assert "byol: chosen by mean validation linear accuracy: optim.lr=0.3 method.tau=0.99" in text
+    assert "BYOL: chosen by mean validation linear accuracy: optim.lr=0.3 method.tau=0.99" in text
     assert "1 of 9 points incomplete" in text
 
 
@@ -255,8 +255,8 @@ def test_latex_marks_the_best_and_its_ties(tmp_path: Path) -> None:
     write(tmp_path, ["e"], ["tex"])
     text = (tmp_path / "e" / "leaderboard.tex").read_text()
     assert r"\textbf{92.00 $\pm$ 1.96}$^{*}$" in text  # t quantile 2.776 * sqrt(2.5 / 5)
-    assert r"$\pm$" in text.split("raft &")[1]
-    tied = text.split("raft &")[1].split(r"\\")[0]
+    assert r"$\pm$" in text.split("RAFT &")[1]
+    tied = text.split("RAFT &")[1].split(r"\\")[0]
     assert "$^{*}$" in tied
     assert r"\textbf" not in tied  # bold is the best alone
 
@@ -330,11 +330,11 @@ def test_a_full_disk_does_not_hide_the_table(tmp_path: Path, monkeypatch: pytest
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("bench.runs.write_atomic", full)
+    monkeypatch.setattr("bench.report.write.write_atomic", full)
     buffer = io.StringIO()
     with pytest.raises(UserError, match="No space left on device"):
         write(tmp_path, ["e"], ["csv"], console=Console(file=buffer, width=80))
-    assert "byol" in buffer.getvalue()
+    assert "BYOL" in buffer.getvalue()
 
 
 def test_the_terminal_shows_the_columns_that_were_asked_for(tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def test_better_on_common_seeds_keeps_the_mark(tmp_path: Path) -> None:
     assert row(tables, "raft")["mark"] == "best"
     assert pair(tables, "byol", "raft")["significant"]
     assert (byol["difference"] > 0, byol["difference_low"] > 0, byol["mark"]) == (True, True, "tie")
-    assert any("Seeds differ (raft: 0-3; byol: 0-6)" in note for note in notes(tables, tables.leaderboard))
+    assert any("Seeds differ (RAFT: 0-3; BYOL: 0-6)" in note for note in notes(tables, tables.leaderboard))
 
 
 def test_collapsed_seeds_earn_no_star(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_collapsed_seeds_earn_no_star(tmp_path: Path) -> None:
     tables = collect(tmp_path, ["e"])
     assert not pair(tables, "byol", "raft")["significant"]
     assert row(tables, "raft")["mark"] == "collapsed"
-    assert any("for collapsed seeds: raft." in note for note in notes(tables, tables.leaderboard))
+    assert any("for collapsed seeds: RAFT." in note for note in notes(tables, tables.leaderboard))
 
 
 def test_the_best_of_collapsed_methods_earns_no_star_either(tmp_path: Path) -> None:

@@ -1,0 +1,112 @@
+"""Figures of what training ended with: accuracies, their differences, and what they cost."""
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from bench.report.columns import COLUMNS, DASH, p_value, records
+from bench.report.palette import looks
+from bench.report.style import plain
+from bench.tables.grid import on_board
+from bench.tables.leaderboard import Tables, scores, standing
+from bench.report.names import method_name
+from bench.tables.statistics import DIGITS
+
+MAX_PAIRS = 15
+BELOW = 0.24  # where the seeds' dots are, in rows below the mean: not hidden by its interval
+
+
+def leaderboard_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
+    """Means with 95 % intervals, and every seed's dot; the best on top, references at the bottom."""
+    metric = tables.metric
+    rows = rows[rows[f"{metric}_n"] > 0]
+    if rows.empty:
+        return None
+    figure = Figure(figsize=(6.4, 1.1 + 0.36 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    points, look = scores(standing(tables, rows), metric), looks(tables.leaderboard["method"])
+    for y, row in enumerate(records(rows)):
+        method, mean = row["method"], row[f"{metric}_mean"]
+        half = row[f"{metric}_high"] - mean
+        shade, marker = look[method].colour, look[method].marker
+        _dots(axes, points[method], y, shade)
+        axes.errorbar(mean, y, xerr=half, fmt=marker, ms=7, capsize=3, lw=1.5, color=shade, mec="w")
+    labels = map(plain, map(method_name, rows["method"]))
+    names = [name + " (reference)" * ours for name, ours in zip(labels, rows["reference"], strict=True)]
+    marks = rows["mark"].map({"best": " *", "tie": " *", "untested": " ?"}).fillna("")
+    axes.set_yticks(range(len(rows)), [name + mark for name, mark in zip(names, marks, strict=True)])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(max(0, axes.get_xlim()[0]), min(100.5, axes.get_xlim()[1]))
+    if rows["reference"].any() and not rows["reference"].all():
+        axes.axhline((~rows["reference"]).sum() - 0.5, color="#999999", lw=0.8)
+    axes.set_xlabel(f"{COLUMNS[metric].header} accuracy (%), mean, 95 % interval, seeds")
+    return figure
+
+
+def difference_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
+    """Paired differences between methods on common seeds; with many methods, those from the best only."""
+    pairs = on_board(tables.pairs, rows)
+    pairs = pairs[~pairs["reference"] & (pairs["n"] > 0)]
+    if len(pairs) > MAX_PAIRS:
+        pairs = pairs[pairs["with_best"]]
+    if pairs.empty:
+        return None
+    figure = Figure(figsize=(6.4, 1.1 + 0.32 * len(pairs)), layout="constrained")
+    axes = figure.subplots()
+    points = scores(standing(tables, rows), tables.metric)
+    for y, pair in enumerate(records(pairs)):
+        shade = "#222222" if pair["significant"] else "#8a8a8a"
+        differences = (points[pair["method_a"]] - points[pair["method_b"]]).dropna()
+        _dots(axes, differences, y, shade)
+        half = pair["high"] - pair["difference"]
+        face = shade if pair["significant"] else "white"
+        axes.errorbar(pair["difference"], y, xerr=half, fmt="o", ms=6, capsize=3, lw=1.5, color=shade, mfc=face)
+        p = p_value(pair["p_holm"])
+        text = " not tested" if p == DASH else f" Holm p = {p}".replace("= <", "<")
+        axes.text(1.01, y, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=shade)
+    axes.axvline(0, color="#555555", lw=1)
+    first, second = ([plain(method_name(m), 20) for m in pairs[column]] for column in ("method_a", "method_b"))
+    axes.set_yticks(range(len(pairs)), [f"{a} − {b}" for a, b in zip(first, second, strict=True)])
+    axes.set_ylim(len(pairs) - 0.5, -0.5)
+    axes.set_xlabel(f"difference in {COLUMNS[tables.metric].header} accuracy (points), 95 % interval, seeds")
+    return figure
+
+
+def cost_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
+    """Accuracy against the training time of one run, in GPU-hours where all ran on GPUs."""
+    metric = tables.metric
+    rows = rows[(rows[f"{metric}_n"] > 0) & rows["train_seconds_mean"].notna()]
+    if rows.empty:
+        return None
+    longest = rows["train_seconds_mean"].max()
+    devices = sorted(set(standing(tables, rows)["device"].dropna()) - {""})
+    on_gpu = bool(devices) and not any(device.startswith("cpu") for device in devices)
+    unit, seconds = ("minutes", 60) if longest >= 120 else ("seconds", 1)
+    if on_gpu or longest >= 3600:
+        unit, seconds = ("GPU-hours" if on_gpu else "hours"), 3600
+    figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+    axes, handles, look = figure.subplots(), [], looks(tables.leaderboard["method"])
+    for row in records(rows):
+        method, half = row["method"], row[f"{metric}_high"] - row[f"{metric}_mean"]
+        x = row["train_seconds_mean"] / seconds
+        drawn: dict[str, Any] = {"marker": look[method].marker, "color": look[method].colour, "ms": 8, "mec": "w"}
+        drawn |= {"ls": "", "label": plain(method_name(method))}
+        axes.errorbar(x, row[f"{metric}_mean"], yerr=half, capsize=3, **drawn)
+        handles.append(Line2D([], [], **drawn))  # without the bars of the interval
+    axes.set_ylim(max(0, axes.get_ylim()[0]), min(100.5, axes.get_ylim()[1]))
+    axes.set_xlim(-0.04 * longest / seconds, 1.1 * longest / seconds or 1)  # an untrained backbone's marker is whole
+    axes.set_xlabel(f"training time of one run, as measured ({unit})\n{plain(', '.join(devices))}")
+    axes.set_ylabel(f"{COLUMNS[metric].header} accuracy (%)")
+    figure.legend(handles=handles, loc="outside right upper")
+    return figure
+
+
+def _dots(axes: Axes, values: pd.Series, y: float, shade: str) -> None:
+    """A dot a seed, below the mean; those of equal numbers in a stack."""
+    rounded = values.round(DIGITS)
+    above = rounded.groupby(rounded).cumcount()
+    step = min(0.07, 0.2 / max(1, above.max()))
+    axes.plot(values, y + BELOW + step * above, "o", ms=4, alpha=0.55, color=shade, mew=0)
