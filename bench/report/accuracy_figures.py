@@ -8,11 +8,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench.report.columns import COLUMNS, DASH, p_value, records
+from bench.report.names import method_name
 from bench.report.palette import looks
 from bench.report.style import plain
 from bench.tables.grid import on_board
 from bench.tables.leaderboard import Tables, scores, standing
-from bench.report.names import method_name
 from bench.tables.statistics import DIGITS
 
 MAX_PAIRS = 15

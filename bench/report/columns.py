@@ -11,8 +11,8 @@ from typing import Any, cast
 import pandas as pd
 
 from bench.errors import unknown
-from bench.tables.grid import BOARD
 from bench.report.names import dataset_name, method_name
+from bench.tables.grid import BOARD
 
 DASH = "–"
 Row = Mapping[str, Any]

@@ -10,10 +10,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from bench.report.columns import COLUMNS
+from bench.report.names import method_name
 from bench.report.palette import Look, in_order, looks
 from bench.report.style import plain
 from bench.tables.leaderboard import Tables, standing
-from bench.report.names import method_name
 
 
 def loss_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:

@@ -15,8 +15,8 @@ from bench.report.accuracy_figures import cost_figure, difference_figure, leader
 from bench.report.columns import boards
 from bench.report.curves import accuracy_figure, loss_figure, plane_figure, rank_figure
 from bench.report.grid_figures import grid_figure, grid_plane_figure
-from bench.tables.leaderboard import Tables
 from bench.report.names import method_name
+from bench.tables.leaderboard import Tables
 
 Drawer = Callable[[Tables, pd.DataFrame], Figure | None]
 DRAWERS: dict[str, tuple[str, Drawer]] = {

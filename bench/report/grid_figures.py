@@ -8,11 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from bench.report.names import method_name
 from bench.report.palette import SPARE_COLOURS, in_order, looks
 from bench.report.style import plain
 from bench.tables.grid import CHOICE, grid_column, is_number, levels, on_board, varying
 from bench.tables.leaderboard import Tables
-from bench.report.names import method_name
 
 YLABEL = "validation linear accuracy (%)"
 PLANE_COLOURS = ("#222222", *SPARE_COLOURS)

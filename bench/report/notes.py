@@ -6,11 +6,11 @@ from typing import cast
 import pandas as pd
 
 from bench.report.columns import COLUMNS, DASH
+from bench.report.names import dataset_name, method_name
 from bench.runs.identity import seed_list
 from bench.tables.conditions import unlike
 from bench.tables.grid import on_board
 from bench.tables.leaderboard import Tables
-from bench.report.names import dataset_name, method_name
 from bench.tables.statistics import TESTED_FROM
 
 

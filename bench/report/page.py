@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 
 from bench.report.columns import COLUMNS, DASH, boards, number, p_value, records, select
 from bench.report.figures import render
+from bench.report.names import dataset_name, method_name
 from bench.report.sections import Section, sections
 from bench.tables.grid import CHOICE, varying
 from bench.tables.inventory import METRICS, PROVENANCE, TIMINGS
 from bench.tables.leaderboard import Tables
-from bench.report.names import dataset_name, method_name
 from bench.tables.statistics import TESTED_FROM
 
 PAGE_COLUMNS = ("difference", "p_value", "effective_rank", "train_seconds", "budget", "flags")

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from bench.report.columns import COLUMNS, DASH, Row, boards, cell, number, records, seeds
+from bench.report.names import method_name
 from bench.report.notes import notes
 from bench.tables.grid import CHOICE, grid_column, on_board, varying
 from bench.tables.leaderboard import Tables
-from bench.report.names import method_name
 from bench.tables.statistics import half_interval
 from methods import REFERENCES
 

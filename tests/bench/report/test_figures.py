@@ -16,11 +16,11 @@ from matplotlib.lines import Line2D
 
 from bench.report.accuracy_figures import BELOW
 from bench.report.figures import figures, render, slug
+from bench.report.names import method_name
 from bench.report.palette import LOOKS, SPARE_COLOURS, in_order, looks
 from bench.report.style import plain
 from bench.report.write import write
 from bench.tables.leaderboard import Tables, collect
-from bench.report.names import method_name
 from methods import METHODS as REGISTRY
 
 

@@ -75,7 +75,7 @@ def test_several_experiments_share_a_folder_and_a_table(tmp_path: Path) -> None:
     written = write(tmp_path, ["a", "b"], ["csv", "md"])
     assert {path.parent for path in written} == {tmp_path / "reports" / "a+b"}
     header, *rows = rows_of((tmp_path / "reports" / "a+b" / "leaderboard.md").read_text())[:8]
-    assert header == ["method", "CIFAR-10", "digits", "mean rank", "mean"]
+    assert header == ["method", "CIFAR-10", "Digits", "mean rank", "mean"]
     simclr = collect(tmp_path, ["a", "b"]).leaderboard.query("method == 'simclr'").set_index("dataset")
     for name, cell in zip(("cifar10", "digits"), rows[0][1:3], strict=True):
         mean, half = simclr.loc[name, "test_linear_top1_mean"], simclr.loc[name, "test_linear_top1_high"]
@@ -127,7 +127,7 @@ def test_the_terminal_at_80_columns(tmp_path: Path) -> None:
     assert "RAFT seed 3 failed: FloatingPointError: non-finite loss at step 120" in text
     assert "BYOL seed 4 missing (planned)" in text
     assert "SimSiam seed 2 collapsed" in text
-    assert "digits, preset quick, protocol version 1, seeds 0-4" in text
+    assert "Digits, preset quick, protocol version 1, seeds 0-4" in text
     assert "paired t-tests on common seeds, Holm-adjusted over all 10 pairs of methods, 5 % level" in text
     assert "Search budget: every method: 1 configuration, 5 runs." in text
 

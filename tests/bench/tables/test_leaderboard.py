@@ -204,9 +204,9 @@ def test_methods_that_were_not_trained_alike_are_told_and_not_marked(tmp_path: P
     assert [row(tables, method)["mark"] for method in ("byol", "raft", "random")] == ["unlike", "unlike", ""]
     told = notes(tables, tables.leaderboard)
     (beside,) = [note for note in told if note.startswith("Set beside the preset")]
-    assert "nothing (byol, random)" in beside and "train.epochs=90 optim.lr=0.3 (raft)" in beside
+    assert "nothing (BYOL, untrained)" in beside and "train.epochs=90 optim.lr=0.3 (RAFT)" in beside
     (unlike,) = [note for note in told if note.startswith("NOT TRAINED ALIKE")]
-    assert "train.epochs = " in unlike and "30 (byol, random)" in unlike and "90 (raft)" in unlike
+    assert "train.epochs = " in unlike and "30 (BYOL, untrained)" in unlike and "90 (RAFT)" in unlike
     assert "optim.lr" not in unlike, "every method has its own optimizer"
 
 
