@@ -3,15 +3,25 @@
 import hashlib
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
 ROOT = Path(__file__).parents[2]  # where the packages bench, methods and slurm lie
+DECIDING = (
+    "methods/",
+    "bench/backbone.py",
+    "bench/config/",
+    "bench/data/",
+    "bench/evaluation/",
+    "bench/seeds.py",
+    "bench/training/",
+)
+"""The sources that decide a run's numbers; all others plan, store, show or submit."""
 
 
 def versions() -> dict[str, str]:
@@ -66,5 +76,55 @@ def fingerprints() -> dict[str, str]:
 
 def code_changes(submitted: Mapping[str, str]) -> list[str]:
     """Source files that are not what they were at submission, sorted."""
-    now = fingerprints()
-    return sorted(name for name in {*now, *submitted} if now.get(name) != submitted.get(name))
+    return _changed(submitted, fingerprints())
+
+
+def attempt(sources: Mapping[str, str], commit: str, dirty: bool, device: "torch.device") -> dict[str, Any]:
+    """What executes a run from now on, as its checkpoints keep it; `sources` as `fingerprints` gives them."""
+    return {
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "versions": versions(),
+        "device": device_name(device),
+        "host": platform.node(),
+        "sources": {name: digest for name, digest in sources.items() if name.startswith(DECIDING)},
+    }
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What may change the numbers of a run that `before` began and `now` goes on with; nothing is told of the unknown.
+
+    ["methods/losses.py changed", "torch 2.8.0 -> 2.9.0", "cpu (...) -> NVIDIA H100"].
+    """
+    if "sources" not in before or "sources" not in now:  # a checkpoint of the program's first version
+        return []
+    old, new = before["versions"], now["versions"]
+    return [
+        *(f"{name} changed" for name in _changed(before["sources"], now["sources"])),
+        *(f"{name} {old.get(name)} -> {new.get(name)}" for name in {**old, **new} if old.get(name) != new.get(name)),
+        *([f"{before['device']} -> {now['device']}"] if before["device"] != now["device"] else []),
+    ]
+
+
+def followed(before: Sequence[Mapping[str, Any]], own: Mapping[str, Any]) -> tuple[list[Mapping[str, Any]], list[str]]:
+    """The attempts of a checkpoint with the one that takes it up, each with its `from_step`; and what differs now.
+
+    An attempt that made no step is left out.
+    """
+    former = [attempt for attempt in before if attempt["from_step"] < own["from_step"]]
+    return [*former, own], differences(former[-1], own) if former else []
+
+
+def told(attempts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Attempts as a result tells them: the sources as one digest, and how each differs from the one before."""
+    rows = []
+    for i, own in enumerate(attempts):
+        row = {key: value for key, value in own.items() if key != "sources"}
+        if "sources" in own:
+            row["code"] = hashlib.sha256(repr(sorted(own["sources"].items())).encode()).hexdigest()[:12]
+        rows.append({**row, "changed": differences(attempts[i - 1], own) if i else []})
+    return rows
+
+
+def _changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    return sorted(name for name in {*now, *before} if now.get(name) != before.get(name))

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from bench.data.datasets import Dataset
 from bench.evaluation import diagnostics
 from bench.evaluation import protocol as evaluate
 from bench.files import dump_json, write_atomic
+from bench.runs import provenance
 from bench.runs.claim import Claim
 from bench.runs.store import RunDir
 from bench.seeds import Init, stream
@@ -51,7 +52,15 @@ def build_method(config: RunConfig, seed: int, n_classes: int) -> Method:
 class Trainer:
     """State of one run in training: all that a checkpoint holds, and the loop over it."""
 
-    def __init__(self, config: RunConfig, seed: int, dataset: Dataset, device: torch.device, run: RunDir) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        seed: int,
+        dataset: Dataset,
+        device: torch.device,
+        run: RunDir,
+        attempt: Mapping[str, Any] | None = None,
+    ) -> None:
         self.config, self.seed, self.dataset, self.device, self.dir = config, seed, dataset, device, run
         n_classes = len(dataset.classes)
         self.method = build_method(config, seed, n_classes).to(device)
@@ -73,6 +82,8 @@ class Trainer:
         """The newest loss that was read."""
         self.seconds = 0.0
         """Training time, without evaluation, over all resumes."""
+        self.attempts: list[Mapping[str, Any]] = [{"from_step": 0, **(attempt or {})}]
+        """Who made the steps (bench.runs.provenance.attempt), each from its `from_step` on; the last is this one."""
 
     def train(
         self,
@@ -246,6 +257,7 @@ class Trainer:
             "losses": self.losses,
             "last_loss": self.last_loss,
             "seconds": self.seconds,
+            "attempts": self.attempts,
         }
 
     def _resume(self) -> list[dict[str, Any]]:
@@ -262,6 +274,11 @@ class Trainer:
             self.step, self.seconds = state["step"], state["seconds"]
             self.losses, self.last_loss = state["losses"], state["last_loss"]
             log.info("resumed at step %d", self.step)
+            own = {**self.attempts[-1], "from_step": self.step}
+            self.attempts, changed = provenance.followed(state.get("attempts", [{"from_step": 0}]), own)
+            if changed:
+                text = "%s: resumed at step %d, but not as it began: %s (the result will say so)"
+                log.warning(text, self.dir.run_id, self.step, ", ".join(changed))
         kept = [row for row in self.dir.history() if row["step"] <= self.step]
         write_atomic(self.dir.metrics, "".join(dump_json(row, indent=None) for row in kept).encode())
         return kept

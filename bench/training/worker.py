@@ -11,7 +11,7 @@ import platform
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
@@ -65,12 +65,13 @@ def work(settings: Orders, stop: Callable[[], bool]) -> None:
     if settings.code and (changed := provenance.code_changes(settings.code)):
         raise UserError(f"the code is not what was submitted: {', '.join(changed)} changed")
     device = _device(settings)
+    attempt = provenance.attempt(provenance.fingerprints(), settings.commit, settings.dirty, device)
     for path in settings.runs:
         if stop():
             return
         run = store.RunDir(Path(path))
         try:
-            _execute(run, settings, device, stop)
+            _execute(run, settings, device, attempt, stop)
         except OSError as error:
             print(
                 f"{run.path}: {error.strerror}; finished runs are intact, and the same command resumes the others",
@@ -80,7 +81,13 @@ def work(settings: Orders, stop: Callable[[], bool]) -> None:
                 return
 
 
-def _execute(run: store.RunDir, settings: Orders, device: torch.device, stop: Callable[[], bool]) -> None:
+def _execute(
+    run: store.RunDir,
+    settings: Orders,
+    device: torch.device,
+    attempt: Mapping[str, Any],
+    stop: Callable[[], bool],
+) -> None:
     state = store.read_run(run).state
     if state in ("done", "damaged", "failed"):
         return
@@ -92,7 +99,7 @@ def _execute(run: store.RunDir, settings: Orders, device: torch.device, stop: Ca
         if record.state in ("done", "damaged") or run.error.exists():
             return
         try:
-            _to_the_end(run, record.config, settings, device, claim, stop)
+            _to_the_end(run, record.config, settings, device, {**attempt, "started": _now()}, claim, stop)
         except trainer.Interrupted:
             log.info("stopped, to be resumed")
         except LostClaim as error:
@@ -116,6 +123,7 @@ def _to_the_end(
     planned: dict[str, Any],
     settings: Orders,
     device: torch.device,
+    attempt: Mapping[str, Any],
     claim: Claim,
     stop: Callable[[], bool],
 ) -> None:
@@ -125,11 +133,10 @@ def _to_the_end(
         raise UserError(
             f"config.json does not belong to {run.run_id}: it was edited, or written by another version of the program"
         )
-    started = _now()
     set_determinism(config.train.threads)
     log.info("%s on %s, %d threads", run.run_id, device, config.train.threads)
     dataset = _dataset(config.data, settings.data_dir)
-    job = trainer.Trainer(config, seed, dataset, device, run)
+    job = trainer.Trainer(config, seed, dataset, device, run, attempt)
     live = LiveLog(settings.log, run, planned)
     try:
         job.train(claim, stop, live.add)
@@ -147,15 +154,11 @@ def _to_the_end(
         "overrides": planned["overrides"],
         **outcome,
         "provenance": {
-            "git_commit": settings.commit,
-            "git_dirty": settings.dirty,
-            "versions": provenance.versions(),
-            "device": provenance.device_name(device),
-            "host": platform.node(),
+            **{key: attempt[key] for key in ("git_commit", "git_dirty", "versions", "device", "host", "started")},
+            "attempts": provenance.told(job.attempts),
             "threads": config.train.threads,
             "compiled": job.compiled,
             "restarts": claim.number - 1,
-            "started": started,
             "finished": _now(),
             "command": settings.command,
         },

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -183,6 +184,31 @@ def test_a_worker_refuses_other_code_than_it_is_to_execute(tmp_path: Path) -> No
     assert store.read_run(runs[0]).state == "planned"
     work(runs, code=provenance.fingerprints())
     assert store.read_run(runs[0]).state == "done"
+
+
+def test_a_run_that_other_code_goes_on_with_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (run,) = planned(tmp_path, ["simclr"])
+    calls = iter(range(100))
+    work([run], lambda: next(calls) >= 8, commit="first")
+    assert store.read_run(run).state == "interrupted"
+    now = provenance.fingerprints()
+    edited = {**now, "methods/losses.py": "edited", "bench/report/page.py": "edited"}
+    monkeypatch.setattr(provenance, "fingerprints", lambda: edited)
+    work([run], commit="second", dirty=True)
+    (warning,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert re.fullmatch(
+        rf"{run.run_id}: resumed at step \d+, but not as it began: methods/losses.py changed .*", warning
+    )
+    assert warning in run.log.read_text()
+    made = store.read_run(run).result["provenance"]
+    first, second = made["attempts"]
+    assert (made["git_commit"], made["git_dirty"]) == ("second", True)
+    assert (first["from_step"], first["git_commit"], first["git_dirty"], first["changed"]) == (0, "first", False, [])
+    assert second["from_step"] > 0 and second["git_commit"] == "second"
+    assert second["changed"] == ["methods/losses.py changed"]
+    assert first["code"] != second["code"] and first["versions"] == second["versions"] == made["versions"]
 
 
 def test_an_owner_that_lost_its_run_does_not_note_a_failure_in_it(
