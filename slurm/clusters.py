@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, field_validator, model_validator
 
 from bench.errors import UserError, unknown
 from bench.planning.toml import line_of, read_toml
@@ -18,6 +18,29 @@ _LIMIT = re.compile(
     r"(?:(?P<days>\d+)-(?P<hours>\d+)(?::(?P<minutes>\d+)(?::(?P<seconds>\d+))?)?"
     r"|(?P<h>\d+):(?P<m>\d+):(?P<s>\d+)|(?P<only_m>\d+)(?::(?P<only_s>\d+))?)"
 )
+_REFERENCE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\}|(\$))", re.ASCII)
+
+ONE_TASK = "a job is one task on one node"
+LOGS = "logs lie in the submission's folder"
+OURS_ALONE = {
+    **{name: f"use the key {name}" for name in ("partition", "account", "qos", "constraint", "time", "mem")},
+    **dict.fromkeys(("gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket"), "use the key gpus"),
+    **dict.fromkeys(("cpus-per-task", "cpus-per-gpu"), "use the key cpus"),
+    **dict.fromkeys(("nodes", "ntasks", "ntasks-per-node", "ntasks-per-gpu"), ONE_TASK),
+    **dict.fromkeys(("output", "error", "open-mode"), LOGS),
+    "array": "--runs-per-job and --max-parallel shape the array",
+    "dependency": "arrays wait for each other by it",
+    "job-name": "jobs are found by their names",
+    "signal": "use the key margin",
+    "requeue": "jobs are always requeued",
+    "no-requeue": "jobs are always requeued",
+    "clusters": "jobs are looked for on the cluster at hand: submit from one of its machines",
+    "wrap": "a job's script is made here",
+    "wait": "`bench status --watch` waits",
+    **dict.fromkeys(("test-only", "help", "usage", "version"), "nothing would be submitted"),
+    **dict.fromkeys(("parsable", "quiet"), "sbatch's answer is read here"),
+}
+"""Options of sbatch that a profile's `sbatch` cannot set, as they are set here or would break what is, and why."""
 
 
 def minutes(limit: str) -> int:
@@ -33,6 +56,27 @@ def minutes(limit: str) -> int:
     return -(-seconds // 60)
 
 
+def memory(amount: str) -> str:
+    """ "16G", "16GB", "16 gib", "16000M", "16000" (MB) -> as sbatch takes it: "16G". Raises ValueError."""
+    found = re.fullmatch(r"(\d+)\s*(?:([KMGT])(?:i?B)?|MB)?", amount.strip(), re.IGNORECASE)
+    if not found:
+        raise ValueError(f"{amount!r} is no amount of memory: give a whole number and its unit, e.g. 16G or 16000M")
+    return found[1] + (found[2] or "").upper()
+
+
+def devices(request: str) -> str:
+    """ "2", "a100", "gpu:a100:2" -> as --gpus-per-node takes it: "2", "a100:1", "a100:2". Raises ValueError."""
+    number, kind = r"\d+", r"\w[\w.-]*"
+    text = request.strip().removeprefix("gpu:")
+    if re.fullmatch(rf"({kind}:)?{number}", text, re.ASCII):
+        return text
+    if text == "gpu":
+        return "1"
+    if re.fullmatch(kind, text, re.ASCII) and re.search("[A-Za-z]", text):
+        return f"{text}:1"
+    raise ValueError(f"{request!r} is no request for GPUs: give a number, a type or both, e.g. 2, a100 or a100:2")
+
+
 class Profile(BaseModel):
     """What one job of a sweep asks for; keys as clusters.toml explains them."""
 
@@ -43,15 +87,15 @@ class Profile(BaseModel):
     qos: str = ""
     constraint: str = ""
     time: str = "4:00:00"
-    gpus: str = Field("1", pattern=r"^([A-Za-z0-9_.-]+:)?\d+$")
+    gpus: str = "1"
     cpus: int = Field(0, ge=0)
     """0: as many as the runs at a time have threads."""
-    mem: str = Field("", pattern=r"^(\d+[KMGTkmgt]?)?$")
+    mem: str = ""
     margin: int = Field(0, ge=0, le=65535)
     """0: MARGIN_SECONDS, or half of a shorter time limit."""
     setup: list[str] = []
     environment: dict[str, str] = {}
-    sbatch: dict[str, str] = {}
+    sbatch: dict[str, StrictBool | str] = {}
     max_array_size: int = Field(1001, ge=2)
     on_code_change: Literal["refuse", "warn"] = "refuse"
 
@@ -61,23 +105,61 @@ class Profile(BaseModel):
         minutes(time)
         return time
 
+    @field_validator("gpus")
+    @classmethod
+    def _are_gpus(cls, gpus: str) -> str:
+        return devices(gpus)
+
+    @field_validator("mem")
+    @classmethod
+    def _is_memory(cls, mem: str) -> str:
+        return memory(mem) if mem else ""
+
     @field_validator("partition", "account", "qos", "constraint", "environment", "sbatch")
     @classmethod
-    def _one_line(cls, value: Any) -> Any:
-        """A line break would end the #SBATCH line that the value is written to."""
+    def _one_line(cls, value: Any, info: Any) -> Any:
+        """A line break would end the #SBATCH line that the value is written to, and sbatch drops a backslash."""
         for text in value.values() if isinstance(value, dict) else [value]:
-            if not text.isprintable():
+            if isinstance(text, str) and not text.isprintable():
                 raise ValueError(f"{text!r} has a line break or another character that cannot be printed")
+            if isinstance(text, str) and "\\" in text and info.field_name != "environment":
+                raise ValueError(f"{text!r} has a backslash, which sbatch would drop")
         return value
 
     @field_validator("environment", "sbatch")
     @classmethod
-    def _names(cls, table: dict[str, str], info: Any) -> dict[str, str]:
+    def _names(cls, table: dict[str, Any], info: Any) -> dict[str, Any]:
         pattern = r"[A-Za-z_][A-Za-z0-9_]*" if info.field_name == "environment" else r"[a-z][a-z0-9-]*"
         for name in table:
             if not re.fullmatch(pattern, name):
                 raise ValueError(f"{name!r} is not a name that {info.field_name} can have")
         return table
+
+    @field_validator("environment")
+    @classmethod
+    def _references(cls, environment: dict[str, str]) -> dict[str, str]:
+        for value in environment.values():
+            if "$" in _REFERENCE.sub("", value):
+                raise ValueError(f"{value!r}: only $NAME and ${{NAME}} are replaced; write $$ for a dollar sign")
+        return environment
+
+    @field_validator("sbatch")
+    @classmethod
+    def _not_ours(cls, options: dict[str, Any]) -> dict[str, Any]:
+        for name in options:
+            for own, reason in OURS_ALONE.items():
+                if own.startswith(name):  # sbatch takes beginnings of its options' names for them
+                    raise ValueError(f"{name!r}{'' if own == name else f' (short for {own})'} cannot be set: {reason}")
+        return options
+
+    @field_validator("setup")
+    @classmethod
+    def _no_options(cls, lines: list[str]) -> list[str]:
+        """sbatch reads options up to the first command of the script."""
+        for line in "\n".join(lines).splitlines():
+            if re.match(r"\s*#(SBATCH|SLURM|PBS|BSUB)", line):
+                raise ValueError(f"{line!r} is an option, not a command: give it as a key of the profile")
+        return lines
 
     @model_validator(mode="after")
     def _leaves_time(self) -> "Profile":
@@ -100,10 +182,26 @@ class Profile(BaseModel):
         """GPUs a job."""
         return int(self.gpus.rpartition(":")[2])
 
+    def exports(self) -> list[str]:
+        """Shell lines that set `environment` in the job: $NAME is the job's variable, all else is as it stands."""
 
-def users_file() -> Path:
-    """The user's own profiles."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "bench" / "clusters.toml"
+        def quoted(match: re.Match[str]) -> str:
+            return "\\$" if match[3] else f"${{{match[1] or match[2]}}}"
+
+        escaped = {name: re.sub(r'[\\"`]', r"\\\g<0>", value) for name, value in self.environment.items()}
+        return [f'export {name}="{_REFERENCE.sub(quoted, value)}"' for name, value in escaped.items()]
+
+    def options(self) -> dict[str, str | bool]:
+        """`sbatch` without what is false; true: an option without a value."""
+        return {name: value for name, value in self.sbatch.items() if value is not False}
+
+
+def users_file() -> Path | None:
+    """The user's own profiles; None where the user has no home directory."""
+    try:
+        return Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "bench" / "clusters.toml"
+    except RuntimeError:
+        return None
 
 
 def load(name: str, changes: Mapping[str, Any]) -> Profile:
@@ -112,8 +210,9 @@ def load(name: str, changes: Mapping[str, Any]) -> Profile:
     Raises UserError on an unknown profile or key and on values that cannot be, naming file and line.
     """
     profiles: dict[str, tuple[Path, dict[str, Any]]] = {}
-    for path in (OURS, users_file()):
-        if path.exists():
+    own = users_file()
+    for path in (OURS, own):
+        if path and os.path.lexists(path):
             for profile, values in read_toml(path).items():
                 if not isinstance(values, dict):
                     raise UserError(
@@ -123,7 +222,7 @@ def load(name: str, changes: Mapping[str, Any]) -> Profile:
                 profiles[profile] = path, values
     if name not in profiles:
         problem = unknown("cluster profile", name, profiles)
-        raise UserError(f"{problem} (your own go to {users_file()})")
+        raise UserError(f"{problem} (your own go to {own or 'bench/clusters.toml in $XDG_CONFIG_HOME'})")
     given = {key: value for key, value in changes.items() if value is not None}
     try:
         return Profile(**{**profiles[name][1], **given})

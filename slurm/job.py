@@ -5,36 +5,30 @@ All state is in run directories, so a job may be killed at any moment and start 
     by itself        on USR2 (preemption, or SLURM's warning before the time limit) and on its own clock, `margin`
                      seconds before the limit: the workers write checkpoints, then `scontrol requeue`;
     never            after SIGTERM alone: that may be `scancel`. It writes checkpoints and lets SLURM decide.
-Timeouts and dead workers may follow each other as often as there is progress; after MAX_IDLE without, it gives up.
+Timeouts, dead workers and failures of nodes may follow each other as often as there is progress (slurm.ledger).
 """
 
 import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from enum import Enum, auto
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from bench.files import dump_json, parse_json, write_atomic
 from bench.runs import claim, store
 from bench.runs.provenance import code_changes
 from bench.training.orders import Orders
 from bench.training.workers import LocalWorkers
 from slurm import commands
+from slurm.ledger import Ledger, measure
 from slurm.submission import CANCELLED, Submission, read
 
-MAX_IDLE = 3  # further attempts after one without progress
 POLL_SECONDS = 0.2
 EARLY_SECONDS = 60  # SLURM may send its warning so much earlier than it was asked to
 LAST_SECONDS = 5  # before the time limit: requeue, even if a worker has not stopped yet
 SCANCEL_SECONDS = 300  # after SIGTERM alone: killed within KillWait or GraceTime if SLURM meant it
-
-
-class GiveUp(RuntimeError):
-    """The job ends here, as failed; the message says why."""
 
 
 class Signals:
@@ -74,62 +68,14 @@ class Task:
         return DelayedSubmission(Task(self.folder, self.index))
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far the runs of a task are; both numbers only grow while there is progress."""
+class Work(Enum):
+    """What there is to do for a task."""
 
-    ended: int
-    """Runs done or failed."""
-    steps: int
-    """Optimizer steps, over all runs."""
-
-    def beyond(self, best: "Progress") -> bool:
-        """Whether anything was achieved that had not been before (work lost and done again is not)."""
-        return self.ended > best.ended or self.steps > best.steps
-
-    def best(self, other: "Progress") -> "Progress":
-        """The farthest of both."""
-        return Progress(max(self.ended, other.ended), max(self.steps, other.steps))
-
-
-def measure(runs: Sequence[store.RunDir]) -> Progress:
-    """Progress of runs, from their directories."""
-    ended = steps = 0
-    for run in runs:
-        newest = claim.newest_claim(run.path)
-        ended += run.result.exists() or run.error.exists()
-        steps += max(run.last_epoch().get("step", 0), newest.owner.get("step", 0) if newest else 0)
-    return Progress(ended, steps)
-
-
-class Ledger:
-    """tasks/<index>.json: the farthest progress of a task, and how many attempts in a row did not add to it."""
-
-    def __init__(self, path: Path, now: Progress) -> None:
-        self.path, self.best, self.idle, self.starts = path, now, 0, 1
-        try:
-            old = parse_json(path.read_text())
-            self.best, self.idle, self.starts = Progress(**old["best"]), old["idle"], old["starts"] + 1
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # the first start
-        self._write()
-
-    def attempt(self, now: Progress, what: str) -> None:
-        """Count an attempt that ended early for a reason of ours (`what`). Raises GiveUp after MAX_IDLE for nothing."""
-        self.idle = 0 if now.beyond(self.best) else self.idle + 1
-        self.best = now.best(self.best)
-        if self.idle > MAX_IDLE:
-            raise self.give_up(f"{what}: tried {self.idle} times without progress")
-        self._write()
-
-    def give_up(self, reason: str) -> GiveUp:
-        """Note for `bench status` why this task ends; the caller raises what this returns."""
-        self._write(gave_up=reason)
-        return GiveUp(reason)
-
-    def _write(self, **more: str) -> None:
-        content = {"best": asdict(self.best), "idle": self.idle, "starts": self.starts, **more}
-        write_atomic(self.path, dump_json(content).encode())
+    NOW = auto()
+    """A run can be worked at."""
+    LATER = auto()
+    """A run may become so: wait."""
+    NONE = auto()
 
 
 class Execution:
@@ -141,27 +87,29 @@ class Execution:
         self.job = os.environ["SLURM_JOB_ID"]
         self.limit = commands.end_of(self.job) or started + 60 * submission.minutes
         """When SLURM will kill us, seconds since the epoch."""
-        self.ledger = Ledger(submission.folder / "tasks" / f"{index}.json", measure(self.runs))
+        self.ledger = Ledger(submission.folder, index, measure(self.runs))
         self.seen: dict[str, claim.ClaimFile] = {}
         """Others' claims on our runs, as first seen."""
 
     def to_the_end(self) -> str:
-        """Work until every run has ended; else requeue (SystemExit) or give up (GiveUp)."""
-        while claimable := self._claimable():
+        """Work until every run has ended; else requeue (SystemExit) or give up (ledger.GiveUp)."""
+        while (work := self._work()) is not Work.NONE:
             if self._near_the_limit() or self.stop:
                 break
-            if claimable == "wait":
+            if work is Work.LATER:
                 time.sleep(POLL_SECONDS)
                 continue
             deaths = self._pass()
-            if not (self.stop or self._near_the_limit()) and self._claimable() not in ("", "wait"):
+            if not (self.stop or self._near_the_limit()) and self._work() is Work.NOW:
                 died = f"workers ended with status {', '.join(map(str, deaths))}" if deaths else "workers stopped early"
                 self.ledger.attempt(measure(self.runs), died)
-        if not self._claimable():
+        if self._work() is Work.NONE:
             return self._summary()
-        if self._near_the_limit(EARLY_SECONDS):
+        timeout = self._near_the_limit(EARLY_SECONDS)
+        if timeout:
             self.ledger.attempt(measure(self.runs), f"time limit of {self.submission.minutes} minutes")
-        elif not self.stop.requeue:
+        self.ledger.close()
+        if not timeout and not self.stop.requeue:
             self._wait_for_scancel()
         if self.submission.cancelled():
             raise self.ledger.give_up(CANCELLED)
@@ -176,16 +124,15 @@ class Execution:
         if self.submission.on_code_change == "refuse":
             raise self.ledger.give_up(f"code changed since submission ({files}); submit again to use it")
 
-    def _claimable(self) -> str:
-        """ "yes" if a run can be worked at, "wait" if one may become so, "" if there is nothing to do for us."""
+    def _work(self) -> Work:
         waiting = False
         for run in self.runs:
             state = store.read_run(run).state
             if state in ("planned", "interrupted"):
-                return "yes"
+                return Work.NOW
             if state == "running" and (owner := claim.newest_claim(run.path)):
                 waiting |= self._may_end(run, owner)
-        return "wait" if waiting else ""
+        return Work.LATER if waiting else Work.NONE
 
     def _may_end(self, run: store.RunDir, owner: claim.ClaimFile) -> bool:
         """Whether to wait for another's claim: it may be dead (no beat yet since we look), or be our former self's.
@@ -224,6 +171,8 @@ class Execution:
                 say("stopping: checkpoints are written")
                 workers.signal(signal.SIGUSR2)
                 told = True
+                if self.stop:
+                    self.ledger.close()
             if time.time() > self.limit - LAST_SECONDS:
                 say("a worker has not stopped in time")
                 break
@@ -258,6 +207,7 @@ class Execution:
     def _summary(self) -> str:
         states = [store.read_run(run).state for run in self.runs]
         text = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+        self.ledger.close()
         say(f"nothing left to do: {text}")
         return text
 

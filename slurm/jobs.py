@@ -5,10 +5,10 @@ import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from bench.files import parse_json
 from bench.runs.status import Job
 from slurm import commands
 from slurm.commands import SlurmError, TaskId, TaskState
+from slurm.ledger import gave_up
 from slurm.submission import CANCELLED, Submission, read_all
 
 
@@ -41,9 +41,8 @@ def jobs_of(experiment: Path, runs: Collection[str]) -> tuple[dict[str, Job], li
                     over[run] = submission, (task[0], index), state
                     continue
                 else:
-                    pending = state.state in ("PENDING", "CONFIGURING", "REQUEUED")
-                    reason = f" ({state.reason})" if pending and state.reason else ""
-                    job = Job("queued" if pending else "running", f"job {_name(task, submission)}{reason}")
+                    reason = f" ({state.reason})" if state.waiting and state.reason else ""
+                    job = Job("queued" if state.waiting else "running", f"job {_name(task, submission)}{reason}")
                 found[run] = job
     over = {run: end for run, end in over.items() if run not in found}
     reasons: dict[TaskId, str] = {}
@@ -102,16 +101,8 @@ def _end(submission: Submission, index: int, task: TaskId, reason: str, traces: 
         return Job("cancelled" if submission.cancelled() else "ended", "was not submitted")
     name = _name(task, submission)
     given_up = gave_up(submission.folder, index) if f"{index}.json" in traces.noted else ""
-    on_purpose = given_up == CANCELLED or (not given_up and reason in ("", "CANCELLED"))
+    on_purpose = given_up == CANCELLED or (not given_up and reason in ("", commands.CANCELLED))
     if submission.cancelled() and on_purpose:
         return Job("cancelled", f"job {name}")
     where = f"; see jobs/{submission.folder.name}/{traces.logs[name]}" if name in traces.logs else ""
     return Job("ended", f"job {name}: {given_up or reason or 'SLURM does not know it any more'}{where}")
-
-
-def gave_up(folder: Path, index: int) -> str:
-    """Why a task stopped trying, "" if it did not."""
-    try:
-        return str(parse_json((folder / "tasks" / f"{index}.json").read_text())["gave_up"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""

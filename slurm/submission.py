@@ -10,6 +10,7 @@ results/<experiment>/jobs/<time>/
 import getpass
 import os
 import platform
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,10 +18,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from bench.errors import UserError
 from bench.files import dump_json, parse_json, write_atomic
 from slurm import commands
 
 SCHEMA = 1
+OTHER_VERSION = "written by another version of this program"
 CANCELLED = "cancelled"  # what a task notes that stops because of `bench cancel`
 SUBMITTING_SECONDS = 120  # without a further array, from another host: its submitter is dead
 
@@ -121,24 +124,38 @@ class Submission:
 
 
 def create(experiment: Path, **content: Any) -> Submission:
-    """A new submission in a folder of its own. Raises OSError."""
+    """A new submission in a folder of its own. Raises UserError, and leaves nothing behind, if it cannot write."""
     folder = experiment.absolute() / "jobs" / f"{datetime.now():%Y%m%d-%H%M%S-%f}"
-    (folder / "tasks").mkdir(parents=True)
-    who: dict[str, Any] = {"user": getpass.getuser(), "host": platform.node(), "pid": os.getpid()}
+    who: dict[str, Any] = {"user": _user(), "host": platform.node(), "pid": os.getpid()}
     submission = Submission(folder, created=_now(), **who, **content)
-    submission.write()
+    try:
+        (folder / "tasks").mkdir(parents=True)
+        submission.write()
+    except (OSError, UnicodeError) as error:  # the latter from a path that is no text
+        shutil.rmtree(folder, ignore_errors=True)
+        raise UserError(f"cannot write {folder}: {getattr(error, 'strerror', None) or error}") from None
     return submission
+
+
+def _user() -> str:
+    """Name of the user, or the number: in a container it may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def read(folder: Path) -> Submission:
     """Raises ValueError or OSError if submission.json cannot be read."""
+    from pydantic import TypeAdapter, ValidationError  # a third of a second, only where there are submissions
+
     content = parse_json((folder / "submission.json").read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise ValueError(OTHER_VERSION)
     try:
-        arrays = tuple(Array(**array) for array in content.pop("arrays"))
-        submission = Submission(folder, arrays=arrays, **content)
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"not a submission of this program's version: {error}") from None
-    return submission
+        return TypeAdapter(Submission).validate_python({**content, "folder": folder})
+    except ValidationError:
+        raise ValueError(OTHER_VERSION) from None
 
 
 def read_all(experiment: Path) -> tuple[list[Submission], list[str]]:

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import io
 import os
 import shlex
 import shutil
@@ -15,8 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console
-from submitit import SlurmExecutor
-from submitit.core.utils import UncompletedJobError
+from submitit.core.utils import DelayedSubmission, JobPaths
 from submitit.slurm.slurm import _make_sbatch_string
 
 from bench.errors import UserError
@@ -26,6 +24,7 @@ from bench.planning.request import Request
 from bench.runs import provenance, status, store
 from bench.runs.claim import newest_claim
 from bench.training import livelog
+from bench.training.workers import START
 from slurm import commands, submission
 from slurm.clusters import Profile
 from slurm.estimate import estimate
@@ -34,7 +33,7 @@ from slurm.sweep import Sweep, print_runs, select
 
 # Python takes a second to start; a signal in it would end the task as failed. Ignored signals stay so through exec.
 DEAF = shlex.join(["bash", "-c", 'trap "" USR2 TERM; exec "$0" "$@"'])
-PYTHON = f"{DEAF} {shlex.quote(sys.executable)}"
+PYTHON = f"{DEAF} {shlex.join([sys.executable, '-u', START])}"
 LOCK_SECONDS = 60
 UNLIMITED = 10**6  # submitit's own limit of timeouts: ours counts progress instead
 
@@ -42,6 +41,7 @@ UNLIMITED = 10**6  # submitit's own limit of timeouts: ours counts progress inst
 def dry(request: Request, console: Console) -> int:
     """Print what `submit` would do: runs, jobs, script, estimate. Changes nothing, and works without SLURM."""
     sweep = Sweep.of(request)
+    _check_path(sweep.experiment)
     selection = select(sweep)
     print_runs(sweep, selection, console)
     tasks = selection.tasks(sweep.runs_per_job)
@@ -73,6 +73,7 @@ def submit(request: Request, console: Console) -> int:
     Raises UserError (of SLURM: with its own message).
     """
     sweep = Sweep.of(request)
+    _check_path(sweep.experiment)
     commands.require("sbatch", "srun", "squeue", "scancel", "scontrol")
     facts = commands.configuration()
     if sweep.profile.partition:
@@ -94,25 +95,29 @@ def _submit(sweep: Sweep, facts: dict[str, str], console: Console) -> int:
         return int(bool(status.BAD & set(selection.states.values())))
     chunks = _chunks(len(tasks), _array_size(facts, sweep.profile))
     ready = sweep.make_ready()
-    made = submission.create(
-        sweep.experiment,
-        slurm_cluster=facts.get("ClusterName", ""),
-        tasks=tasks,
-        concurrent=sweep.options.concurrent,
-        minutes=sweep.profile.minutes,
-        margin=sweep.profile.margin_seconds,
-        data_dir=str(sweep.data_dir.absolute()),
-        device=sweep.options.device,
-        log=livelog.parse(sweep.options.log),
-        command=sweep.command,
-        commit=ready.commit,
-        dirty=ready.dirty,
-        code=provenance.fingerprints(),
-        on_code_change=sweep.profile.on_code_change,
-        cluster=sweep.options.cluster,
-        profile=sweep.profile.model_dump(mode="json"),
-    )
     new = [run for run in ready.runs if selection.states[run.run_id] == "new"]
+    try:
+        made = submission.create(
+            sweep.experiment,
+            slurm_cluster=facts.get("ClusterName", ""),
+            tasks=tasks,
+            concurrent=sweep.options.concurrent,
+            minutes=sweep.profile.minutes,
+            margin=sweep.profile.margin_seconds,
+            data_dir=str(sweep.data_dir.absolute()),
+            device=sweep.options.device,
+            log=livelog.parse(sweep.options.log),
+            command=sweep.command,
+            commit=ready.commit,
+            dirty=ready.dirty,
+            code=provenance.fingerprints(),
+            on_code_change=sweep.profile.on_code_change,
+            cluster=sweep.options.cluster,
+            profile=sweep.profile.model_dump(mode="json"),
+        )
+    except UserError:
+        _unplan(sweep.experiment, new)
+        raise
     todo = set(selection.todo)
     again = [run for run in ready.runs if run.run_id in todo]
     failed = [run for run in again if selection.states[run.run_id] == "failed"]
@@ -140,34 +145,60 @@ def _chunks(n: int, size: int) -> list[range]:
     return [range(first, min(first + size, n)) for first in range(0, n, size)]
 
 
-def _script(sweep: Sweep, folder: Path, tasks: int) -> str:
+def _check_path(experiment: Path) -> None:
+    """Raises UserError if SLURM could not write logs there: in their paths it replaces %j, and drops backslashes."""
+    path = str(experiment.absolute())
+    for character in path:
+        if character in "%\\" or not character.isprintable():
+            problem = f"SLURM takes no path of logs with {character!r} in it"
+            raise UserError(f"{path!r}: {problem}; choose other --results, or a link to that folder by another name")
+
+
+def _script(sweep: Sweep, folder: Path, tasks: int, **changes: Any) -> str:
     """The batch script, as submitit makes it."""
     parallel = sweep.options.max_parallel or tasks
-    command = f"{PYTHON} -u -m submitit.core._submit {shlex.quote(str(folder))}"
+    command = f"{PYTHON} submitit.core._submit {shlex.quote(str(folder))}"
     array: dict[str, Any] = {"map_count": tasks, "array_parallelism": parallel} if tasks > 1 else {}
-    return _make_sbatch_string(command=command, folder=folder, **array, **sweep.parameters())
+    return _make_sbatch_string(command=command, folder=folder, **array, **{**sweep.parameters(), **changes})
 
 
 def _submit_arrays(sweep: Sweep, made: submission.Submission, chunks: list[range]) -> submission.Submission:
     """One array after the other. With --max-parallel each waits for the one before: %N holds within an array only."""
-    executor = SlurmExecutor(folder=made.folder, max_num_timeout=UNLIMITED, python=PYTHON)
     try:
         for chunk in chunks:
-            parameters = {**sweep.parameters(), "job_name": made.job_name}
-            parameters["array_parallelism"] = sweep.options.max_parallel or len(chunk)
+            changes = {"job_name": made.job_name}
             if sweep.options.max_parallel and made.arrays:
-                parameters["dependency"] = f"afterany:{made.arrays[-1].job}"
-            executor.update_parameters(**parameters)
+                changes["dependency"] = f"afterany:{made.arrays[-1].job}"
+            script = _script(sweep, made.folder, len(chunk), **changes)
             with _undisturbed():
-                with contextlib.redirect_stderr(io.StringIO()), executor.batch():  # submitit prints what it raises
-                    jobs = [executor.submit(Task(str(made.folder), index)) for index in chunk]
-                made = submission.with_array(made, jobs[0].job_id.partition("_")[0], chunk.start, len(chunk))
+                made = submission.with_array(made, _send(script, made, chunk), chunk.start, len(chunk))
     except BaseException as error:
         told = _taken_back(made)
-        if isinstance(error, UncompletedJobError):
-            raise commands.SlurmError(f"sbatch: {commands.one_line(str(error))}{told}") from None
+        if isinstance(error, commands.SlurmError):
+            raise commands.SlurmError(f"{error}{told}") from None
+        if isinstance(error, OSError):
+            raise UserError(f"cannot write {made.folder}: {error.strerror or error}{told}") from None
         raise
     return made
+
+
+def _send(script: str, made: submission.Submission, chunk: range) -> str:
+    """Give SLURM one array; returns its job id. Its tasks wait for their pickles, which are named by it.
+
+    This is what submitit's executor does, but for reading sbatch's answer: that takes any number for the job's.
+    """
+    path = made.folder / f".{chunk.start}.sh"
+    path.write_text(script, encoding="utf-8")
+    pickles = [made.folder / f".{index}.pkl" for index in chunk]
+    for index, pickle in zip(chunk, pickles, strict=True):
+        task = DelayedSubmission(Task(str(made.folder), index))
+        task.set_timeout(made.minutes, UNLIMITED)
+        task.dump(pickle)
+    job = commands.submit(path, made.job_name, [array.job for array in made.arrays])
+    for i, pickle in enumerate(pickles):
+        pickle.rename(JobPaths(made.folder, f"{job}_{i}" if len(chunk) > 1 else job).submitted_pickle)
+    path.rename(JobPaths(made.folder, job).submission_file)
+    return job
 
 
 def _taken_back(made: submission.Submission) -> str:
@@ -202,12 +233,18 @@ def _undisturbed() -> Iterator[None]:
 def _alone(experiment: Path) -> Iterator[None]:
     """One process of this machine at a time submits an experiment: two would submit the same runs. Raises UserError."""
     digest = hashlib.sha256(str(experiment.absolute()).encode()).hexdigest()[:16]
-    lock = FileLock(Path(tempfile.gettempdir()) / f"bench-{os.getuid()}-{digest}.lock")
     try:
-        with lock.acquire(timeout=LOCK_SECONDS):
-            yield
+        lock = FileLock(Path(tempfile.gettempdir()) / f"bench-{os.getuid()}-{digest}.lock")
+        lock.acquire(timeout=LOCK_SECONDS)
     except Timeout:
         raise UserError(f"another process is submitting {experiment.name}; try again when it is done") from None
+    except (OSError, NotImplementedError) as error:
+        problem = f"cannot lock a file in the folder for temporary files ({error})"
+        raise UserError(f"{problem}: point TMPDIR to a folder that can be written") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _orphans(experiment: Path, here: str) -> Iterator[tuple[Path, list[str]]]:
@@ -226,12 +263,20 @@ def _unplanned_if_refused(made: submission.Submission, runs: Sequence[store.RunD
     except BaseException:
         if not submission.read(made.folder).arrays:
             shutil.rmtree(made.folder)
-            for run in runs:
-                if newest_claim(run.path) is None:  # else somebody has begun it in the meantime
-                    with contextlib.suppress(OSError):
-                        run.config.unlink()
-                        run.path.rmdir()
+            _unplan(made.experiment, runs)
         raise
+
+
+def _unplan(experiment: Path, runs: Sequence[store.RunDir]) -> None:
+    """Take away the directories of runs that were planned just now, and those around them that are empty then."""
+    for run in runs:
+        with contextlib.suppress(OSError):
+            if newest_claim(run.path) is None:  # else another process has begun it in the meantime
+                run.config.unlink()
+                run.path.rmdir()
+    for folder in (experiment / "jobs", experiment / "runs", experiment):
+        with contextlib.suppress(OSError):  # not empty
+            folder.rmdir()
 
 
 @contextlib.contextmanager

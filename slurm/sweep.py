@@ -1,6 +1,5 @@
 """A sweep for a cluster: its runs, what a job asks for, and which runs there is anything to submit for."""
 
-import shlex
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,8 +36,7 @@ class Sweep(Request):
         """submitit's names for what a job asks for."""
         profile = self.profile
         threads = max(run["config"]["train"]["threads"] for run in self.planned)
-        setup = [f"export {name}={shlex.quote(value)}" for name, value in profile.environment.items()]
-        setup += profile.setup
+        setup = [*profile.exports(), *profile.setup]
         named = {name: getattr(profile, name) for name in ("partition", "account", "qos", "constraint", "mem")}
         if profile.n_gpus:
             named["gpus_per_node"] = profile.gpus
@@ -53,7 +51,7 @@ class Sweep(Request):
             "stderr_to_stdout": True,
             "wckey": None,
             "setup": setup or None,
-            "additional_parameters": {"requeue": True, **profile.sbatch},
+            "additional_parameters": {"requeue": True, **profile.options()},
         }
 
 

@@ -1,5 +1,6 @@
 """TOML files of the user, and in which line of them a key stands, for error messages."""
 
+import codecs
 import re
 import sys
 from pathlib import Path
@@ -16,23 +17,31 @@ else:
 def read_toml(path: Path) -> dict[str, Any]:
     """The file's content. Raises UserError naming the file and, if it is malformed, the line."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(_text(path))
     except tomllib.TOMLDecodeError as error:
         problem, _, place = str(error).partition(" (at ")
         line = re.match(r"line (\d+)", place)
-        number = line[1] if line else len(path.read_text(encoding="utf-8").splitlines()) or 1
+        number = line[1] if line else len(_text(path).splitlines()) or 1
         raise UserError(f"{path}:{number}: not valid TOML: {problem}") from None
-    except UnicodeDecodeError:
+    except UnicodeError:
         raise UserError(f"{path}: not a text file in UTF-8") from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
+
+
+def _text(path: Path) -> str:
+    """The file as editors save it: in UTF-8, or with a byte order mark that tells. Raises OSError, UnicodeError."""
+    content = path.read_bytes()
+    marks = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+    encoding = next((name for mark, name in marks if content.startswith(mark)), "utf-8")
+    return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def line_of(path: Path, key: str, table: str = "") -> int:
     """The line (from 1) of `key`, or of a dotted key that ends or begins with it, in [table]; 0 if it is not found."""
     within = ""
     name = re.escape(key)
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(_text(path).splitlines(), start=1):
         if header := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
             within = header[1].replace('"', "").replace("'", "")
             if within in (key, f"{table}.{key}"):

@@ -13,6 +13,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from fake_slurm import fake as fake
 from hands import HERE, Cluster, shell, undisturbed, wait_for
 
 IN_CI = os.environ.get("CI") == "true"

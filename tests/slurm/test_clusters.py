@@ -69,7 +69,7 @@ def test_margins(own: Path) -> None:
     [
         ('[lab]\npartition = "x"\npartitoin = "y"\n', ":3: profile 'lab': unknown key 'partitoin': did you mean"),
         ('[lab]\ntime = "4h"\n', ":2: profile 'lab': time: '4h' is no time limit"),
-        ('[lab]\ngpus = "two"\n', ":2: profile 'lab': gpus: 'two': string should match"),
+        ('[lab]\ngpus = "two gpus"\n', ":2: profile 'lab': gpus: 'two gpus' is no request for GPUs: give a number"),
         ('[lab]\npartition = "a\\nb"\n', ":2: profile 'lab': partition: 'a\\nb' has a line break"),
         ('[lab]\n[lab.environment]\n"A B" = "x"\n', ":2: profile 'lab': environment: 'A B' is not a name"),
         ('[lab]\nsbatch = { "x; rm" = "y" }\n', ":2: profile 'lab': sbatch: 'x; rm' is not a name"),

@@ -13,10 +13,14 @@ import pytest
 from bench.runs import claim, provenance, store
 from bench.runs.identity import SCHEMA
 from slurm import commands, job, submission
-from slurm.job import Execution, GiveUp, Ledger, Progress, Signals
-from slurm.jobs import gave_up
+from slurm.job import Execution, Signals
+from slurm.ledger import GiveUp, Ledger, Progress, gave_up, measure
 
 RUNS = ["a", "b"]
+
+
+class PowerCut(BaseException):
+    """The job ends here, without a word."""
 
 
 class World:
@@ -35,6 +39,8 @@ class World:
         self.requeued: list[str] = []
         self.refusals: list[str] = []
         self.end: float | None = None
+        self.kills = False
+        """Whether SLURM kills the job as soon as it has passed a signal on."""
         world = self
 
         class Workers:
@@ -44,6 +50,8 @@ class World:
                 self.what = world.passes.pop(0)
 
             def running(self) -> bool:
+                if world.kills and world.signals:
+                    raise PowerCut
                 if self.what is not None:
                     self.what()
                     self.what = None
@@ -309,13 +317,67 @@ def test_progress_counts_steps_of_interrupted_epochs(world: World) -> None:
     world.run("a").append_history({"step": 40})
     (world.run("a").path / "claim-2.json").write_text('{"released": true, "step": 55}')
     world.run("b").error.write_text("why")
-    assert job.measure([world.run("a"), world.run("b")]) == Progress(1, 55)
+    assert measure([world.run("a"), world.run("b")]) == Progress(1, 55)
 
 
-def test_a_ledger_survives_damage(tmp_path: Path) -> None:
-    path = tmp_path / "0.json"
-    Ledger(path, Progress(0, 0)).attempt(Progress(0, 5), "x")
-    again = Ledger(path, Progress(0, 5))
-    assert (again.best, again.idle, again.starts) == (Progress(0, 5), 0, 2)
-    path.write_text("{")
-    assert Ledger(path, Progress(1, 5)).best == Progress(1, 5)
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"best": {"epochs": 5}, "idle": 0, "starts": 1}', '{"best": 3}'])
+def test_a_ledger_of_another_version_or_damaged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    """One line in the job's log, and attempts are counted anew."""
+    (tmp_path / "tasks").mkdir()
+    Ledger(tmp_path, 0, Progress(0, 0)).attempt(Progress(0, 5), "x")
+    again = Ledger(tmp_path, 0, Progress(0, 5))
+    assert (again.best, again.starts) == (Progress(0, 5), 2) and not capsys.readouterr().out
+    (tmp_path / "tasks" / "0.json").write_text(content)
+    again = Ledger(tmp_path, 0, Progress(1, 5))
+    assert (again.best, again.idle, again.starts) == (Progress(1, 5), 0, 1)
+    assert capsys.readouterr().out == (
+        "tasks/0.json is damaged, or was written by another version of this program: attempts are counted anew\n"
+    )
+
+
+def test_a_run_that_takes_its_node_down_is_not_requeued_for_ever(world: World) -> None:
+    """SLURM starts such a job again by itself: a start without a word of how the one before ended."""
+
+    def crash() -> None:
+        raise PowerCut
+
+    for _ in range(job_starts := 4):
+        world.passes = [crash]
+        with pytest.raises(PowerCut):
+            world.execute().to_the_end()
+    with pytest.raises(
+        GiveUp, match=r"^the node failed, or all of the job was killed: tried 4 times without progress$"
+    ):
+        world.execute()
+    assert gave_up(world.submission.folder, 0).startswith("the node failed")
+    assert world.ledger()["starts"] == job_starts + 1
+
+
+def test_nodes_may_fail_as_often_as_there_is_progress(world: World) -> None:
+    def crash_after(step: int) -> Callable[[], None]:
+        def act() -> None:
+            world.steps("a", step)()
+            raise PowerCut
+
+        return act
+
+    for step in range(1, 10):
+        world.passes = [crash_after(step)]
+        with pytest.raises(PowerCut):
+            world.execute().to_the_end()
+    world.passes = [world.finish("a", "b")]
+    assert world.execute().to_the_end() == "2 done"
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM])
+def test_killed_after_it_was_told_to_stop_is_no_attempt(world: World, number: int) -> None:
+    """Preempted with too little grace for the checkpoints: SLURM kills the job before it can requeue itself."""
+
+    world.kills = True
+    for _ in range(10):
+        world.passes, world.signals = [lambda: os.kill(os.getpid(), number)], []
+        with pytest.raises(PowerCut):
+            world.execute().to_the_end()
+    assert world.ledger()["idle"] == 0

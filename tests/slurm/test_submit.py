@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from fake_slurm import FAKE, Fake
 from rich.console import Console
 
 from bench.errors import UserError
@@ -24,24 +25,6 @@ from slurm import cancel, commands, submission
 from slurm import submit as launch
 from slurm.jobs import jobs_of
 from slurm.sweep import select
-
-FAKE = r"""#!/bin/bash
-# Pretends to be SLURM: notes what it was asked, answers from the files beside it.
-cd "$(dirname "$0")" || exit
-name=$(basename "$0")
-echo "$name $*" >>calls
-[ -e "$name.error" ] && { cat "$name.error" >&2; exit 1; }
-case "$name $1" in
-    sbatch*) n=$(($(cat n 2>/dev/null) + 1)); echo $n >n
-        [ "$n" = "$(cat refuse 2>/dev/null)" ] && { echo "sbatch: error: Too many jobs" >&2; exit 1; }
-        cp "$1" "script.$n"; echo "Submitted batch job $((100 + n))" ;;
-    "scontrol show") cat config ;;
-    sinfo*) printf 'main\nshort\n' ;;
-    *) cat "$name.out" 2>/dev/null ;;
-esac
-true
-"""
-
 
 CONTENT: dict[str, Any] = {  # of a submission that was never sent
     "slurm_cluster": "lab",
@@ -59,31 +42,6 @@ CONTENT: dict[str, Any] = {  # of a submission that was never sent
     "cluster": "default",
     "profile": {},
 }
-
-
-class Fake:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir()
-        for name in ("sbatch", "scontrol", "squeue", "sinfo", "scancel", "sacct", "srun"):
-            (folder / name).write_text(FAKE)
-            (folder / name).chmod(0o755)
-        self.say("config", "ClusterName = lab\nMaxArraySize            = 4\n")
-
-    def say(self, name: str, text: str) -> None:
-        (self.folder / name).write_text(text)
-
-    def calls(self, name: str) -> list[str]:
-        lines = (self.folder / "calls").read_text().splitlines()
-        return [line for line in lines if line.startswith(name)]
-
-
-@pytest.fixture
-def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
-    fake = Fake(tmp_path / "bin")
-    monkeypatch.setenv("PATH", f"{fake.folder}:{os.environ['PATH']}")
-    return fake
 
 
 def sweep(tmp_path: Path, seeds: int = 10, profile: str = "", **options: object) -> Request:
@@ -141,8 +99,8 @@ def test_the_script_asks_for_what_the_profile_says(fake: Fake, tmp_path: Path, c
         gpus = "a100:2"
         time = "1-0"
         setup = ["module load cuda"]
-        environment = { A = "x'; rm -rf /nowhere" }
-        sbatch = { reservation = "course" }
+        environment = { A = "x'; rm -rf $$HOME" }
+        sbatch = { reservation = "course", exclusive = true, spread-job = false }
     """
     launch.submit(sweep(tmp_path, 4, profile, concurrent=2, runs_per_job=2), console)
     script = (fake.folder / "script.1").read_text()
@@ -155,12 +113,13 @@ def test_the_script_asks_for_what_the_profile_says(fake: Fake, tmp_path: Path, c
         "--time=1440",
         "--cpus-per-task=2",
         "--reservation=course",
+        "--exclusive",
         "--requeue",
         "--signal=USR2@90",
     ):
         assert f"#SBATCH {line}\n" in script
     assert "\nmodule load cuda\n" in script
-    assert """\nexport A='x'"'"'; rm -rf /nowhere'\n""" in script
+    assert """\nexport A="x'; rm -rf \\$HOME"\n""" in script and "spread" not in script
 
 
 def test_only_what_nobody_is_at_is_submitted(fake: Fake, tmp_path: Path, console: Console) -> None:
@@ -348,9 +307,7 @@ def test_what_a_dead_submitter_left_in_the_queue_is_cancelled(fake: Fake, tmp_pa
     launch.submit(request, console)
     made = replace(only(tmp_path), arrays=(), pid=2**22 + 1)
     made.write()
-    fake.say(
-        "squeue", FAKE.replace("*) cat", "*--name=*) echo 101 ;;\n    *) cat", 1).replace('"$name $1"', '"$name $*"')
-    )
+    fake.say("named.out", f"101|{made.job_name}\n")
     assert launch.submit(request, console) == 0
     assert fake.calls("scancel") == ["scancel --quiet 101"]
     assert "cancelled its 101" in text(console)
