@@ -18,7 +18,7 @@ case "$name $1" in
         if [ -e sbatch.out ]; then cat sbatch.out; else echo "Submitted batch job $((100 + n))"; fi ;;
     "scontrol show") cat config ;;
     "squeue --noheader") cat named.out 2>/dev/null ;;
-    sinfo*) printf 'main\nshort\n' ;;
+    sinfo*) cat sinfo.out ;;
     *) cat "$name.out" 2>/dev/null ;;
 esac
 true
@@ -33,6 +33,7 @@ class Fake:
             (folder / name).write_text(FAKE)
             (folder / name).chmod(0o755)
         self.say("config", "ClusterName = lab\nMaxArraySize            = 4\n")
+        self.say("sinfo.out", "main\nshort\n")
 
     def say(self, name: str, text: str) -> None:
         (self.folder / name).write_text(text)

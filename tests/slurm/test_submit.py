@@ -1,10 +1,14 @@
 """What is sent to SLURM and what is not, with commands that only pretend."""
 
+import getpass
 import json
 import os
 import pickle
+import shlex
 import shutil
 import signal
+import subprocess
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +25,7 @@ from bench.planning.request import Request
 from bench.runs import status, store
 from bench.runs.identity import SCHEMA
 from bench.runs.status import Job
-from slurm import cancel, commands, submission
+from slurm import arrays, cancel, commands, submission
 from slurm import submit as launch
 from slurm.jobs import jobs_of
 from slurm.sweep import select
@@ -416,7 +420,7 @@ def test_the_users_sbatch_variables_do_not_win_over_the_script(
     fake: Fake, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SBATCH_JOB_NAME", "mine")
-    with launch._outside_of_jobs():
+    with arrays.outside_of_jobs():
         assert "SBATCH_JOB_NAME" not in os.environ
     assert os.environ["SBATCH_JOB_NAME"] == "mine"
 
@@ -436,3 +440,186 @@ def test_a_run_whose_planning_was_killed_half_way_is_submitted(fake: Fake, tmp_p
 def test_a_controller_that_is_away_for_a_moment_is_no_refusal(message: str) -> None:
     assert commands.SlurmError(f"scontrol: {message}").unreachable
     assert not commands.SlurmError("scontrol: Invalid job id specified").unreachable
+
+
+@pytest.mark.parametrize(
+    "answer", ["Your previous job 77 ran 3 s\nSubmitted batch job 55473\n", "55473\n", "55473;lab\n"]
+)
+def test_the_right_job_is_written_down(fake: Fake, tmp_path: Path, console: Console, answer: str) -> None:
+    for name, runs in (("one", 1), ("four", 4)):  # a job alone, and an array
+        request = replace(sweep(tmp_path, runs), results=tmp_path / name)
+        fake.say("sbatch.out", answer)
+        assert launch.submit(request, console) == 0
+        ((made,), _) = submission.read_all(request.experiment)
+        assert [array.job for array in made.arrays] == ["55473"]
+        jobs = [f"55473_{i}" for i in range(4)] if runs == 4 else ["55473"]
+        files = {path.name for path in made.folder.iterdir()}
+        assert files == {"submission.json", "tasks", "55473_submission.sh", *(f"{job}_submitted.pkl" for job in jobs)}
+
+
+def test_nothing_is_left_where_sbatch_names_no_job(fake: Fake, tmp_path: Path, console: Console) -> None:
+    """SLURM may have taken it nevertheless: what has its name is cancelled."""
+    fake.say("sbatch.out", "Bonjour\n")
+    with pytest.raises(UserError, match=r"sbatch: no job id in its answer: 'Bonjour'$"):
+        launch.submit(sweep(tmp_path), console)
+    assert not (tmp_path / "results" / "exp").exists()
+
+
+def test_status_amid_notices(fake: Fake, tmp_path: Path, console: Console) -> None:
+    request = sweep(tmp_path, 2)
+    launch.submit(request, console)
+    fake.say("squeue.out", "Welcome to lab!\n" + squeue(only(tmp_path), t101_0="RUNNING"))
+    fake.say("sacct.out", "slurmdbd will be down on Monday\n101_1|FAILED|9:0\n")
+    jobs, notes = jobs_of(request.experiment, [run["run_id"] for run in request.planned])
+    assert [job.detail for job in jobs.values()] == ["job 101_0", "job 101_1: FAILED, exit code 9:0"] and not notes
+    fake.say("squeue.out", "101_1 main bench-exp user R\n" + squeue(only(tmp_path), t101_0="RUNNING"))
+    jobs, (note,) = jobs_of(request.experiment, [run["run_id"] for run in request.planned])
+    assert {job.state for job in jobs.values()} == {"unknown"} and "squeue prints other columns" in note
+    assert select(request).todo == [], "better none than twice"
+
+
+@pytest.mark.parametrize("name", ["50%jitter", "a%b", "100%", "%A", "back\\slash", "line\nbreak", "tab\t", "bell\x07"])
+def test_paths_that_slurm_would_change_are_refused(fake: Fake, tmp_path: Path, console: Console, name: str) -> None:
+    """%j is SLURM's, a backslash is dropped, a line break ends the #SBATCH line."""
+    request = replace(sweep(tmp_path, 1), results=tmp_path / name)
+    for launcher in (launch.submit, launch.dry):
+        with pytest.raises(
+            UserError, match=r"SLURM takes no path of logs with '.*' in it; choose other --results"
+        ) as error:
+            launcher(request, console)
+        assert "\n" not in str(error.value) and not request.results.exists()
+
+
+@pytest.mark.parametrize("name", ["two words", "it's", 'a"b', "a#b", "ünï", "$HOME", "a;b", "*", "~", "-x"])
+def test_paths_reach_slurm_as_they_are(fake: Fake, tmp_path: Path, console: Console, name: str) -> None:
+    request = replace(sweep(tmp_path, 1), results=tmp_path / name)
+    launch.submit(request, console)
+    ((made,), _) = submission.read_all(request.experiment)
+    script = (fake.folder / "script.1").read_text()
+    (line,) = (line for line in script.splitlines() if line.startswith("#SBATCH --output"))
+    assert sbatch_words(line) == ["#SBATCH", f"--output={made.folder}/%j_0_log.out"]
+    (command,) = (shlex.split(line) for line in script.splitlines() if line.startswith("srun"))
+    assert command[:4] == ["srun", "--unbuffered", "--output", f"{made.folder}/%j_%t_log.out"]
+    assert command[-1] == str(made.folder)
+
+
+def sbatch_words(line: str) -> list[str]:
+    """A line as sbatch reads it: quotes of both kinds group, a backslash escapes even in quotes, # begins a comment."""
+    words, quote, escaped = [""], "", False
+    for character in line.removeprefix("#SBATCH"):
+        if escaped:
+            words[-1], escaped = words[-1] + character, False
+        elif character == "\\":
+            escaped = True
+        elif quote:
+            words[-1], quote = (words[-1], "") if character == quote else (words[-1] + character, quote)
+        elif character in "'\"":
+            quote = character
+        elif character == "#":
+            break
+        elif character.isspace():
+            words.append("")
+        else:
+            words[-1] += character
+    return ["#SBATCH", *filter(None, words)]
+
+
+def test_a_user_without_a_name(fake: Fake, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr(getpass, "getuser", nobody)
+    launch.submit(sweep(tmp_path, 1), console)
+    assert only(tmp_path).user == str(os.getuid())
+
+
+def test_without_a_folder_for_temporary_files(
+    fake: Fake, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none() -> str:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    with pytest.raises(UserError, match="point TMPDIR to a folder that can be written"):
+        launch.submit(sweep(tmp_path, 1), console)
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("name", ["submission.json", "pkl"])
+def test_nothing_is_left_where_the_disk_is_full(
+    fake: Fake, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    if name == "pkl":
+        monkeypatch.setattr(arrays.DelayedSubmission, "dump", full)
+    else:
+        monkeypatch.setattr(submission.Submission, "write", full)
+    with pytest.raises(UserError, match=r"cannot write .*: No space left on device"):
+        launch.submit(sweep(tmp_path, 1), console)
+    assert not (tmp_path / "results" / "exp").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": 0},
+        {"schema": 2},
+        {"schema": None},
+        {"tasks": {"0": "a"}},
+        {"minutes": "soon"},
+        {"arrays": [{"id": "101"}]},
+        {"arrays": {}},
+        {"margin": None},
+        None,
+    ],
+)
+def test_a_submission_of_another_version(fake: Fake, tmp_path: Path, change: dict[str, Any] | None) -> None:
+    made = submission.create(tmp_path / "exp", **CONTENT)
+    path = made.folder / "submission.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps([content] if change is None else {**content, **change}))
+    found, (problem,) = submission.read_all(tmp_path / "exp")
+    assert not found
+    reason = "(written by another version of this program): its jobs are not known"
+    assert problem == f"{made.folder}: submission.json cannot be read {reason}"
+
+
+def test_what_a_later_version_adds_does_not_matter(tmp_path: Path) -> None:
+    made = submission.create(tmp_path / "exp", **CONTENT)
+    path = made.folder / "submission.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "added": 1}))
+    assert replace(submission.read(made.folder), log=()) == made
+
+
+def test_a_jobs_note_of_another_version(fake: Fake, tmp_path: Path, console: Console) -> None:
+    request = sweep(tmp_path, 1)
+    launch.submit(request, console)
+    for content in ("[]", "{", "3"):
+        (only(tmp_path).folder / "tasks" / "0.json").write_text(content)
+        ((_, job),) = jobs_of(request.experiment, [request.planned[0]["run_id"]])[0].items()
+        assert job.detail == "job 101: tasks/0.json is damaged, or was written by another version of this program"
+
+
+def test_a_job_runs_our_code_whatever_lies_in_its_working_directory(
+    fake: Fake, tmp_path: Path, console: Console
+) -> None:
+    """The command of the batch script, in a folder with files that are called like ours, like Python's and torch."""
+    request = sweep(tmp_path, 1)
+    launch.submit(request, console)
+    made = only(tmp_path)
+    request.experiment.joinpath("runs", request.planned[0]["run_id"], "result.json").write_text("{}")  # nothing to do
+    hostile = tmp_path / "hostile"
+    for name in ("methods", "slurm", "submitit"):
+        (hostile / name).mkdir(parents=True)
+        (hostile / name / "__init__.py").write_text("raise RuntimeError('hostile')")
+    for name in ("bench", "queue", "random", "platform", "signal", "token", "numpy", "job", "start"):
+        (hostile / f"{name}.py").write_text("raise RuntimeError('hostile')")
+    (fake.folder / "srun").write_text('#!/bin/bash\nexec "${@:4}"\n')  # after --unbuffered --output PATH
+    environment = {**os.environ, "SLURM_JOB_ID": "101"}
+    script = fake.folder / "script.1"
+    done = subprocess.run(["bash", str(script)], cwd=hostile, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "nothing left to do: 1 " in done.stdout
+    assert made.folder.joinpath("101_0_result.pkl").exists()
