@@ -34,7 +34,8 @@ _CIFAR10_MINI: dict[str, Any] = {
     "eval": {"every_epochs": 2},
 }
 
-# One GPU, comparable with published tables. solo-learn: 10 warm-up epochs, LARS with eta .02 and clipping.
+# One GPU. Rates and decays after solo-learn, which has 10 warm-up epochs and LARS with eta .02 and clipping. Not
+# comparable with its tables or others': stem padding, crops, colours, heads and epochs differ.
 _CIFAR10: dict[str, Any] = {
     "data": {"name": "cifar10", "size": 32},
     "backbone": {"name": "resnet18", "zero_init": False},  # as torchvision's, which solo-learn and lightly train
@@ -141,7 +142,7 @@ PRESETS: dict[str, _Preset] = {
 DESCRIPTIONS = {
     "quick": "digits, small ResNet, 30 epochs: any laptop, offline, under a minute a run",
     "cifar10-mini": "CIFAR-10, small ResNet, 5 epochs: about ten minutes a run on one CPU core",
-    "cifar10": "CIFAR-10, ResNet-18, 200 epochs: one GPU, comparable with published tables",
+    "cifar10": "CIFAR-10, ResNet-18, 200 epochs: one GPU; not comparable with published tables",
     "raft-paper": "CIFAR-10, ResNet-18, 300 epochs, Adam: the setting of RAFT's paper",
 }
 
