@@ -5,7 +5,7 @@ PYTEST = .venv/bin/python -m pytest
 .PHONY: run test test-all lint clean
 
 run: .venv/installed
-	$(BENCH) run --method raft --seeds 5
+	$(BENCH) run --method raft --seeds 5 $(ARGS)
 
 test: lint
 	$(PYTEST) -n 2 -m "not slow and not slurm"
