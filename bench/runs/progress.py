@@ -58,13 +58,16 @@ class Watcher:
         """The runs that a live process is executing."""
         return [record for record in self.unfinished.values() if record.state == "running"]
 
+    def waiting(self) -> int:
+        """How many runs no process is executing that still may be executed."""
+        return sum(record.state in ("planned", "interrupted") for record in self.unfinished.values())
+
     def table(self) -> Table:
         """One line a running run, and one that counts the others."""
         table = Table.grid(padding=(0, 2))
         for record in self.running():
             table.add_row(*(Text(cell) for cell in _cells(record)))
-        waiting = sum(record.state in ("planned", "interrupted") for record in self.unfinished.values())
-        if waiting:
+        if waiting := self.waiting():
             table.add_row(Text(f"{waiting} waiting", style="dim"))
         return table
 

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -17,6 +18,7 @@ from bench.errors import UserError, unknown
 from bench.files import dump_json
 from bench.runs.progress import Watcher
 from bench.runs.store import RunDir
+from bench.training.last_turn import further_workers
 from bench.training.orders import Orders
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -52,20 +54,32 @@ class LocalWorkers:
 
     What several workers say (the traceback of a broken installation) is told once, also over several attempts that
     share the set `heard`.
+
+    Threads that wait for each other sleep (OMP_WAIT_POLICY): where other programs use the cores too, two threads that
+    spin made a step of `quick` 24 times as long as one thread, two that sleep 1.2 to 1.7 times.
     """
 
     def __init__(self, settings: Orders, jobs: int, names: list[str], heard: set[str] | None = None) -> None:
         self.messages: SimpleQueue[str] = SimpleQueue()
         """Lines that the workers wrote to their standard error."""
-        self.processes = []
-        self._listeners = []
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self._settings, self._names = settings, names
+        self._listeners: list[threading.Thread] = []
         self._heard = set() if heard is None else heard
         self._last: dict[int, str] = {}
         """The newest line of each worker, by its pid."""
-        for i in range(jobs):
-            own = replace(settings, device=names[i % len(names)], parent=os.getpid(), slot=i)
+        self.start(jobs)
+
+    def start(self, jobs: int) -> None:
+        """Start so many workers (more)."""
+        for i in range(len(self.processes), len(self.processes) + jobs):
+            device = self._names[i % len(self._names)]
+            own = replace(self._settings, device=device, parent=os.getpid(), slot=i)
             process = subprocess.Popen(
-                [sys.executable, START, "bench.training.worker"], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+                [sys.executable, START, "bench.training.worker"],
+                stdin=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
             )
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError):  # killed already: its exit status tells
@@ -76,9 +90,13 @@ class LocalWorkers:
             self._listeners.append(listener)
             self.processes.append(process)
 
+    def alive(self) -> list[int]:
+        """Process ids of the workers that have not ended."""
+        return [process.pid for process in self.processes if process.poll() is None]
+
     def running(self) -> bool:
         """Whether any worker is alive."""
-        return any(process.poll() is None for process in self.processes)
+        return bool(self.alive())
 
     def signal(self, number: int) -> None:
         """Pass a signal on to every worker that is alive."""
@@ -160,14 +178,12 @@ def execute(
     try:
         while todo and not stops and idle <= MAX_IDLE:
             before = {run.run_id: watcher.unfinished[run.run_id].state for run in todo}
-            workers = LocalWorkers(
-                replace(settings, runs=[str(run.path.absolute()) for run in todo]),
-                min(jobs or default_jobs(names, threads, len(todo)), len(todo)),
-                names,
-                heard,
-            )
+            slots = min(jobs or default_jobs(names, threads, len(todo)), len(todo))
+            orders = replace(settings, runs=[str(run.path.absolute()) for run in todo])
+            workers = LocalWorkers(orders, slots, names, heard)
             watcher.messages = workers.messages
-            watcher.watch(workers.running)
+            share = not jobs and names == ["cpu"] and threads == 1  # threads of a run wait for each other: they lose
+            watcher.watch(partial(_going_on, workers, watcher, console, slots if share else 0))
             died = workers.deaths()
             watcher.watch(lambda: False)  # what they said in the end
             deaths += died
@@ -188,6 +204,16 @@ def execute(
         for run_id, record in watcher.unfinished.items()
     }
     return Outcome(stops[0] if stops else 0, reasons, failed=bool(watcher.failed))
+
+
+def _going_on(workers: LocalWorkers, watcher: Watcher, console: Console, slots: int) -> bool:
+    """Whether a worker is alive. Starts further ones for a last turn that would leave some of the `slots` idle."""
+    alive = workers.alive()
+    well = alive and not any(process.poll() for process in workers.processes)  # else memory may be short
+    if well and (more := further_workers(watcher.running(), watcher.waiting(), alive, slots)):
+        console.print(f"the last {len(alive) + more} runs go side by side: in turns of {slots}, cores would idle")
+        workers.start(more)
+    return bool(alive)
 
 
 def _log_of(run: RunDir) -> str:

@@ -1,15 +1,38 @@
 """Worker processes of this machine: how many, what becomes of those that die."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from bench.planning import plan
-from bench.training import workers
+from bench.runs import store
+from bench.training import last_turn, workers
 from bench.training.orders import Orders
 
+COUNTS = """
+import json, sys, time
+from pathlib import Path
+from bench.files import dump_json, write_atomic
+from bench.runs.claim import Claim
+from bench.runs.store import RunDir
+
+for run in map(RunDir, map(Path, json.load(sys.stdin)["runs"])):
+    claim = None if run.result.exists() else Claim.acquire(run.path)
+    if claim:
+        with claim:
+            run.append_history({"epoch": 1, "step": 1, "seconds": 1.0, "loss": 1.0, "images_per_second": 1.0})
+            together, deadline = 0, time.monotonic() + PATIENCE
+            while together < 3 and time.monotonic() < deadline:
+                time.sleep(0.05)
+                together = len(list(run.path.parent.glob("*/claim-1.json")))
+            metrics = {"test_linear_top1": 100.0 * (together == 3), "test_knn_top1": 0.0}
+            timing = {"train_seconds": 1.0, "eval_seconds": 1.0}
+            result = {"schema": 1, "run_id": run.run_id, "metrics": metrics, "timing": timing}
+            write_atomic(run.result, dump_json(result).encode())
+"""
 DIES = """
 import sys
 open("starts", "a").write("x")
@@ -34,3 +57,92 @@ def test_workers_that_die_before_they_begin_a_run_are_not_started_for_ever(
     assert outcome.unfinished == {
         run.run_id: "its worker ended with status 1 (RuntimeError: nothing works here)" for run in runs
     }
+
+
+@pytest.mark.parametrize("jobs", [None, 2])
+def test_three_runs_on_two_cores_go_side_by_side_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int | None
+) -> None:
+    """Each of these runs waits until all three have begun."""
+    monkeypatch.chdir(tmp_path)
+    patience = 60 if jobs is None else 2
+    Path("counts.py").write_text(COUNTS.replace("PATIENCE", str(patience)))
+    monkeypatch.setattr(workers, "START", "counts.py")
+    monkeypatch.setenv("PYTHONPATH", str(Path(workers.__file__).parents[2]))
+    monkeypatch.setattr(workers, "available_cores", lambda: 2)
+    runs = plan.write(plan.plan(["simclr"], [0, 1, 2], "quick", {}, {}, "x"), tmp_path)
+    orders = Orders([], str(tmp_path), "cpu", command="test", commit="", dirty=False)
+    out = io.StringIO()
+    outcome = workers.execute(runs, orders, ["cpu"], 1, jobs, Console(file=out, width=200))
+    assert outcome.unfinished == {}
+    assert ("the last 3 runs go side by side" in out.getvalue()) == (jobs is None)
+    side_by_side = [store.read_run(run).result["metrics"]["test_linear_top1"] == 100.0 for run in runs]
+    assert all(side_by_side) == (jobs is None)
+
+
+def running(tmp_path: Path, epochs: list[int]) -> list[store.RunRecord]:
+    records = []
+    for i, epoch in enumerate(epochs):
+        run = store.RunDir(tmp_path / str(i))
+        run.path.mkdir()
+        if epoch:
+            run.append_history({"epoch": epoch})
+        records.append(store.RunRecord(run, "running"))
+    return records
+
+
+@pytest.fixture
+def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A machine where workers 1 to 9 have taken `taken` kB, `free` kB are available, and a group may have `limit`."""
+
+    def pretend(taken: int, free: int, limit: str = "max", usage: int = 0) -> None:
+        files = {f"proc/{pid}/status": f"Name:\tpython\nVmHWM:\t  {taken} kB\n" for pid in range(1, 10)}
+        files |= {"proc/meminfo": f"MemTotal: 9 kB\nMemAvailable: {free} kB\n", "proc/self/cgroup": "0::/a/b\n"}
+        files |= {"groups/a/memory.max": limit, "groups/a/memory.current": str(usage * 1024)}
+        files |= {"groups/a/memory.stat": "anon 5\ninactive_file 1024\n"}
+        for name, content in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(content)
+        monkeypatch.setattr(last_turn, "PROC", tmp_path / "proc")
+        monkeypatch.setattr(last_turn, "CGROUPS", tmp_path / "groups")
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("waiting", "epochs", "slots", "more"),
+    [
+        (1, [1, 1], 2, 1),  # three on two cores: one turn and a half instead of two
+        (0, [1, 1], 2, 0),
+        (2, [1, 1], 2, 0),  # the next turn is a full one
+        (1, [1, 0], 2, 0),  # who has not finished an epoch may still take more memory
+        (1, [1], 2, 0),  # the other worker is about to take what waits
+        (3, [1, 1, 1, 1], 4, 3),
+        (4, [1] * 5, 5, 4),
+        (5, [1] * 6, 6, 0),  # of six cores one would idle: not worth five runs' memory
+    ],
+)
+def test_a_last_turn_that_would_leave_cores_idle_is_shared(
+    tmp_path: Path, memory: Callable[..., None], waiting: int, epochs: list[int], slots: int, more: int
+) -> None:
+    memory(taken=100, free=10_000)
+    pids = list(range(1, slots + 1))
+    assert last_turn.further_workers(running(tmp_path, epochs), waiting, pids, slots) == more
+
+
+def test_further_workers_have_to_fit_into_memory(tmp_path: Path, memory: Callable[..., None]) -> None:
+    records = running(tmp_path, [1, 1])
+
+    def more() -> int:
+        return last_turn.further_workers(records, 1, [1, 2], 2)
+
+    memory(taken=100, free=150)
+    assert more() == 1
+    memory(taken=100, free=149)
+    assert more() == 0
+    memory(taken=100, free=1000, limit=str(1000 * 1024), usage=851)  # of which 1 kB can be given back
+    assert more() == 1
+    memory(taken=100, free=1000, limit=str(1000 * 1024), usage=852)
+    assert more() == 0
+    (tmp_path / "proc/meminfo").unlink()
+    assert more() == 0
