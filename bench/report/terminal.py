@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -12,32 +13,35 @@ from bench.report.notes import notes
 from bench.tables.leaderboard import Tables
 
 CONSOLE_NOTES = 12
-
-
-METHOD_WIDTH = 16  # of the terminal's columns; longer names are folded
+WIDTH = 80  # of a terminal that does not know its own
+GAP = 2  # columns of the terminal between two of the table
+WORD_WIDTH = 16  # a longer word, as a method's name may be, is broken
+WORDS = ("method", "flags", "config")  # columns that may take several lines; numbers are never broken
 
 
 def print_leaderboard(tables: Tables, console: Console, columns: list[str] | None = None) -> None:
-    """Print every board as a table of at most the console's width, with its footnotes; plain text in a file."""
+    """Print every board with its footnotes; plain text in a file.
+
+    A board is a table or, on a console that is too narrow for it, a list of each method's numbers: nothing is cut.
+    """
     shown = select(columns, tables.metric, ("effective_rank", "train_seconds", "flags"))
     speak = _speech(console)
+    console.width = console.width or WIDTH
     for label, rows in boards(tables.leaderboard):
-        table = Table(box=None, pad_edge=False, title=Text(speak(label)), title_justify="left")
-        for column in shown:
-            header, numeric = COLUMNS[column].header, column not in ("method", "flags")
-            longest = max(map(len, rows["method"])) if column == "method" else 0
-            table.add_column(
-                Text(speak(header.replace(" ", "\n") if numeric else header)),
-                justify="right" if numeric else "left",
-                no_wrap=numeric,
-                min_width=min(longest, METHOD_WIDTH),
-                overflow="fold",
-            )
-        for row in records(rows):
-            style = "bold" if row["mark"] == "best" else "dim" if row["reference"] else ""
-            texts = (cell(row, column, tables.metric) for column in shown)
-            table.add_row(*(Text(speak(text), style) for text in texts))
-        console.print(table)
+        console.print(Text(speak(label), "italic"))
+        headers = [speak(COLUMNS[column].header) for column in shown]
+        own = records(rows)
+        texts = [[speak(cell(row, column, tables.metric)) for column in shown] for row in own]
+        styles = ["bold" if row["mark"] == "best" else "dim" if row["reference"] else "" for row in own]
+        headers = [
+            header if column in WORDS else header.replace(" ", "\n")
+            for column, header in zip(shown, headers, strict=True)
+        ]
+        widths = _widths(shown, [headers, *texts], console.width)
+        if widths:
+            console.print(_table(shown, headers, texts, styles, widths))
+        else:
+            _print_lists(console, headers, texts, styles)
         footnotes = notes(tables, rows)
         for note in footnotes[:CONSOLE_NOTES]:
             console.print(Text(speak(note), "dim"))
@@ -47,6 +51,46 @@ def print_leaderboard(tables: Tables, console: Console, columns: list[str] | Non
     if len(tables.problems):
         files = f"{len(tables.problems)} file{'s' * (len(tables.problems) > 1)}"
         console.print(Text(f"warning: {files} could not be used as found; reasons in problems.csv", "yellow"))
+
+
+def _widths(columns: list[str], lines: list[list[str]], available: int) -> list[int]:
+    """The width of every column of a table with these lines, headers included; empty if it does not fit.
+
+    Numbers take what they need. Text is broken, if it must: between words, and within those longer than WORD_WIDTH.
+    """
+    needed = [max(cell_len(part) for text in texts for part in text.split("\n")) for texts in zip(*lines, strict=True)]
+    widths = needed.copy()
+    for i, texts in enumerate(zip(*lines, strict=True)):
+        if columns[i] in WORDS:
+            widths[i] = min(WORD_WIDTH, max(cell_len(word) for text in texts for word in text.split() or [""]))
+    left = available - sum(widths) - GAP * (len(columns) - 1)
+    if left < 0:
+        return []
+    for i, width in enumerate(widths):
+        widths[i] = min(needed[i], width + left)
+        left -= widths[i] - width
+    return widths
+
+
+def _table(
+    columns: list[str], headers: list[str], texts: list[list[str]], styles: list[str], widths: list[int]
+) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+    for column, header, width in zip(columns, headers, widths, strict=True):
+        table.add_column(Text(header), justify="left" if column in WORDS else "right", width=width, overflow="fold")
+    for row, style in zip(texts, styles, strict=True):
+        table.add_row(*(Text(text, style) for text in row))
+    return table
+
+
+def _print_lists(console: Console, headers: list[str], texts: list[list[str]], styles: list[str]) -> None:
+    """What would be a row, line by line: the method, then each number behind what it is."""
+    for row, style in zip(texts, styles, strict=True):
+        for header, text in zip(headers, row, strict=True):
+            if text:
+                line = text if header == COLUMNS["method"].header else f"{' '.join(header.split())} {text}"
+                console.print(Text(line, style, overflow="fold"))
+        console.print()
 
 
 def _speech(console: Console) -> Callable[[str], str]:

@@ -142,7 +142,7 @@ def render(surveys: Iterable[Survey]) -> Group:
             runs = [run for run in found.runs if run.state == state]
             for run in runs[:ROWS]:
                 parts = (f"  {run.run_id:<{width}}  ", (f"{state:<11}  ", STYLES.get(state, "")), run.detail)
-                lines.append(Text.assemble(*parts, no_wrap=True))
+                lines.append(Text.assemble(*parts, overflow="fold"))
             if len(runs) > ROWS:
                 lines.append(Text(f"  and {len(runs) - ROWS} more {state}"))
         lines += [Text(f"  note: {note}", style="yellow") for note in found.notes]

@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from bench.errors import UserError
+from bench.report.columns import cell
 from bench.report.terminal import print_leaderboard
 from bench.report.write import csv, write
 from bench.tables.leaderboard import collect
@@ -130,6 +132,32 @@ def test_the_terminal_at_80_columns(tmp_path: Path) -> None:
     assert "Digits, preset quick, protocol version 1, seeds 0-4" in text
     assert "paired t-tests on common seeds, Holm-adjusted over all 10 pairs of methods, 5 % level" in text
     assert "Search budget: every method: 1 configuration, 5 runs." in text
+
+
+LONG = "another_package_with_a_long_name:AMethodWithALongName"
+
+
+@pytest.mark.parametrize("width", [0, 1, 20, 40, 60, 80, 120])
+@pytest.mark.parametrize("methods", [[], [LONG]], ids=["ours", "a long name"])
+def test_nothing_is_lost_on_a_terminal_of_any_width(tmp_path: Path, width: int, methods: list[str]) -> None:
+    """Every text of the table is there, a row's in its own order: beside or below each other, broken but never cut."""
+    fake_experiment(tmp_path / "e", epochs=2)
+    for method in methods:
+        for seed in range(2):
+            fake_run(tmp_path / "e", method, seed, epochs=2)
+    text = printed(tmp_path, ["e"], width)
+    tables = collect(tmp_path, ["e"])
+    assert max(map(len, text.splitlines())) <= (width or 80)
+    shown = ("method", "seeds", "test_linear_top1", "test_knn_top1", "effective_rank", "train_seconds", "flags")
+    letters = "".join(text.split())
+    for row in tables.leaderboard.to_dict("records"):
+        cells = ["".join(cell(row, column, tables.metric).split()) for column in shown]  # type: ignore[arg-type]
+        if row["method"] == LONG and width >= 80:
+            assert re.search(r"another_package_\s.*\n_with_a_long_nam\s|" + LONG, text)
+        else:
+            assert re.search("(linear|kNN|seeds|eff.rank|seconds|flags)?".join(map(re.escape, cells)), letters), cells
+    for words in ("RAFTseed3failed:FloatingPointError", "SimSiamseed2collapsed", "pairedt-tests"):
+        assert words in letters
 
 
 def test_the_terminal_says_what_was_searched(tmp_path: Path) -> None:
