@@ -1,6 +1,7 @@
 """The command line: parse, call, print. Imports what is slow only inside the command that needs it."""
 
 import inspect
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable
@@ -230,6 +231,8 @@ def _split(text: str) -> list[str]:
 
 def main() -> None:
     """Entry point of `bench`. Exit codes: 0 all runs done; 1 some run failed; 2 the command was wrong."""
+    if not os.environ.get("COLUMNS", "").strip("0"):  # as terminals say that do not know their width
+        os.environ.pop("COLUMNS", None)
     try:
         sys.exit(app(standalone_mode=False) or 0)  # a typer.Exit comes back as its code
     except UserError as error:

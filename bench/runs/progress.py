@@ -3,12 +3,13 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from queue import SimpleQueue
 from typing import Any
 
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from bench.runs import store
@@ -62,14 +63,18 @@ class Watcher:
         """How many runs no process is executing that still may be executed."""
         return sum(record.state in ("planned", "interrupted") for record in self.unfinished.values())
 
-    def table(self) -> Table:
-        """One line a running run, and one that counts the others."""
-        table = Table.grid(padding=(0, 2))
-        for record in self.running():
-            table.add_row(*(Text(cell) for cell in _cells(record)))
+    def table(self) -> Group:
+        """One line a running run (several on a narrow terminal), and one that counts the others."""
+        running = [_cells(record) for record in self.running()]
+        widths = [max(map(cell_len, column)) for column in zip_longest(*running, fillvalue="")]
+        fits = sum(widths) + 2 * len(widths) <= self.console.width
+        lines = []
+        for cells in running:
+            aligned = (f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=False))
+            lines.append(Text("  ".join(aligned if fits else filter(None, cells)), overflow="fold"))
         if waiting := self.waiting():
-            table.add_row(Text(f"{waiting} waiting", style="dim"))
-        return table
+            lines.append(Text(f"{waiting} waiting", style="dim"))
+        return Group(*lines)
 
     def _tick(self) -> bool:
         """Look at every unfinished run once; False when there is none left."""

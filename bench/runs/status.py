@@ -165,7 +165,8 @@ def show(experiments: list[Path], ask: Ask, console: Console, watch: bool) -> in
                 time.sleep(WATCH_SECONDS)
                 surveys = take()
                 live.update(render(surveys), refresh=True)
-    console.print(render(surveys), soft_wrap=True)
+    for line in render(surveys).renderables:
+        console.print(line, soft_wrap=True)
     if any(found.counts["lost"] for found in surveys):
         console.print("lost runs: the same `bench sweep` submits them again, from their checkpoints", highlight=False)
     return int(any(BAD & found.counts.keys() for found in surveys))

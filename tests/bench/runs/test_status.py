@@ -143,3 +143,19 @@ def test_10_000_runs_within_5_seconds(tmp_path: Path) -> None:
     shutil.rmtree(runs)  # pytest keeps the folders of three sessions
     assert counts == {"planned": 2500, "failed": 2500, "done": 5000}
     assert seconds < 5
+
+
+@pytest.mark.parametrize("width", [20, 40, 80])
+def test_no_state_is_cut_off_by_a_narrow_terminal(tmp_path: Path, width: int) -> None:
+    make(tmp_path, "a_method_with_a_long_name-01234567-s0", **{"error.txt": "non-finite loss at step 3"})
+    shown = io.StringIO()
+    status.show([tmp_path], nobody, Console(file=shown, width=width), watch=False)
+    (line,) = [line for line in shown.getvalue().splitlines() if "a_method" in line]
+    assert line.split() == [
+        "a_method_with_a_long_name-01234567-s0",
+        "failed",
+        *["non-finite", "loss", "at", "step", "3"],
+    ]
+    shown = io.StringIO()
+    Console(file=shown, width=width).print(status.render([status.survey(tmp_path, nobody)]))  # as --watch shows it
+    assert "failednon-finitelossatstep3" in "".join(shown.getvalue().split())
