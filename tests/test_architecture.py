@@ -86,3 +86,16 @@ def test_torch_load_takes_weights_only(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
             assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords)
+
+
+PURE = {"all", "any", "isinstance", "len", "max", "min", "set", "sorted"}  # may be called in an assert
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_asserts_do_nothing(path: Path) -> None:
+    """PYTHONOPTIMIZE leaves them out, with all that they call: the header of a cache was once written in one."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Assert):
+            calls = [ast.unparse(n.func) for n in ast.walk(node.test) if isinstance(n, ast.Call)]
+            assert set(calls) <= PURE, f"{path.name}:{node.lineno}"
+            assert not any(isinstance(n, ast.NamedExpr | ast.Await | ast.Yield) for n in ast.walk(node.test))

@@ -1,7 +1,7 @@
 """A split of a dataset, made once: cached as .npy and memory-mapped.
 
 <name>.npy     images, uint8 [N, 3, S, S]
-<name>.json    their labels, classes, mean and std, and the files that were left out; written last
+<name>.json    all else of a Split, and the version of the rules that its pictures were decoded by; written last
 """
 
 import os
@@ -12,39 +12,38 @@ from typing import IO
 
 import numpy as np
 import torch
-from filelock import FileLock
 
-from bench.data.split import Moments, Source, Split, channels
-from bench.errors import UserError
+from bench.data.split import Moments, Pixels, Source, Split, channels
+from bench.data.storage import exclusive, writing
+from bench.errors import UserError, few
 from bench.files import dump_json, parse_json, write_atomic
 
 
-def cached(path: Path, size: int, source: Callable[[], Source], skip_bad: bool = False) -> Split:
-    """The split that is cached at `path` (.npy), made from `source()` if it is missing or damaged.
+def cached(path: Path, size: int, source: Callable[[], Source], skip_bad: bool = False, version: int = 1) -> Split:
+    """The split that is cached at `path` (.npy), made from `source()` if it is missing, damaged or of another version.
 
-    Any number of processes may ask at once: one makes it, the others wait. Raises UserError if the disk is full or
-    not writable, and, unless `skip_bad`, if there are unreadable images.
+    Any number of processes may ask at once: one makes it, the others wait. Raises UserError if the disk is full, not
+    writable or without locks, and, unless `skip_bad`, if there are unreadable images.
     """
-    if (split := _open(path, size, skip_bad)) is not None:
+    if (split := _open(path, size, skip_bad, version)) is not None:
         return split
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
-            if (split := _open(path, size, skip_bad)) is None:
-                for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
-                    leftover.unlink(missing_ok=True)
-                _write(path, size, source(), skip_bad)
-                split = _open(path, size, skip_bad)
-    except OSError as error:
-        raise UserError(f"cannot prepare {path}: {error.strerror or error}") from None
-    assert split is not None, path
+    with exclusive(path.with_suffix(".lock")), writing(path):
+        if (split := _open(path, size, skip_bad, version)) is None:
+            for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
+                leftover.unlink(missing_ok=True)
+            _write(path, size, source(), skip_bad, version)
+            split = _open(path, size, skip_bad, version)
+    if split is None:
+        raise UserError(f"{path} was written and cannot be read back: put the data elsewhere with --data-dir DIR")
     return split
 
 
-def _open(path: Path, size: int, skip_bad: bool) -> Split | None:
-    """The cached split, or None if it is missing, not whole, or lacks images that the caller wants."""
+def _open(path: Path, size: int, skip_bad: bool, version: int) -> Split | None:
+    """The cached split, or None if it is missing, not whole, of another version, or lacks images that are wanted."""
     try:
         about = parse_json(path.with_suffix(".json").read_text(encoding="utf-8"))
+        if about.get("version", 1) != version:
+            return None
         # copy-on-write: a read-only array would make torch warn at every opening
         images = np.load(path, mmap_mode="c", allow_pickle=False)
         whole = path.stat().st_size == images.offset + images.nbytes
@@ -57,17 +56,23 @@ def _open(path: Path, size: int, skip_bad: bool) -> Split | None:
             classes=tuple(about["classes"]),
             mean=channels(about["mean"]),
             std=channels(about["std"]),
-            skipped=tuple(about["skipped"]),
+            skipped=tuple((name, reason) for name, reason in about["skipped"]),
+            flat=tuple(about.get("flat", ())),
+            several=tuple(about.get("several", ())),
+            digests=tuple(about.get("digests", ())),
         )
     except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError):
         return None
     return split if skip_bad or not split.skipped else None
 
 
-def _write(path: Path, size: int, source: Source, skip_bad: bool) -> None:
+def _write(path: Path, size: int, source: Source, skip_bad: bool, version: int) -> None:
     """Stream the source into `path`; both files appear whole or not at all."""
     labels: list[int] = []
-    skipped: list[str] = []
+    skipped: list[tuple[str, str]] = []
+    flat: list[int] = []
+    several: list[int] = []
+    digests: list[str] = []
     moments = Moments()
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -78,29 +83,43 @@ def _write(path: Path, size: int, source: Source, skip_bad: bool) -> None:
                 if skipped and not skip_bad:
                     continue  # nothing to keep, but all unreadable files are counted
                 file.write(np.ascontiguousarray(batch.images).data)
+                flat += [len(labels) + i for i in _flat(batch.images)]
+                several += [len(labels) + i for i, more in enumerate(batch.several) if more]
+                digests += batch.digests
                 labels += batch.labels
                 moments.add(batch.images)
             if skipped and not skip_bad:
                 raise UserError(
-                    f"{len(skipped)} of {source.n} images are unreadable: {'; '.join(skipped[:3])}"
-                    f"{'; ...' if len(skipped) > 3 else ''}: mend or remove them, or leave them out with "
-                    "--set data.skip_bad=true"
+                    f"{len(skipped)} of {source.n} images are unreadable: "
+                    f"{few([f'{name} ({reason})' for name, reason in skipped])}: mend or remove them, or leave them "
+                    "out with --set data.skip_bad=true"
                 )
             file.seek(0)
-            assert _write_header(file, len(labels), size) == data_start  # numpy pads it, so that files may grow
+            if _write_header(file, len(labels), size) != data_start:  # numpy pads it, so that files may grow
+                raise UserError(f"{path}: this version of numpy writes headers of another length")
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     about = {
+        "version": version,
         "labels": labels,
         "classes": source.classes,
         "mean": moments.mean,
         "std": moments.std,
         "skipped": skipped,
+        "flat": flat,
+        "several": several,
+        "digests": digests,
     }
     write_atomic(path.with_suffix(".json"), dump_json(about, indent=None).encode(errors="backslashreplace"))
+
+
+def _flat(images: Pixels) -> list[int]:
+    """[k, 3, S, S] -> which of them are of one colour, give or take one step of 255."""
+    spread = images.max(axis=(2, 3)) - images.min(axis=(2, 3))  # [k, 3]
+    return [i for i, widest in enumerate(spread.max(axis=1).tolist()) if widest <= 1]
 
 
 def _write_header(file: IO[bytes], n: int, size: int) -> int:

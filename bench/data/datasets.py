@@ -87,10 +87,10 @@ class Dataset:
     std: Channels
     load_test: Callable[[], tuple[Tensor, Tensor]]
     """Reads the test split, which nothing else does: uint8 images [M, 3, S, S], int64 labels [M]."""
-    skipped: tuple[str, ...] = ()
-    """Unreadable training images that were left out, each with the reason."""
-    prepare_test: Callable[[], tuple[str, ...]] = tuple
-    """Decodes and caches the test images, so that unreadable ones are told before training; returns those left out."""
+    check: Callable[[], list[str]] = list
+    """Decodes and caches the test images too, before training; returns remarks on what was left out or looks wrong.
+
+    Raises UserError if many test images are training images, or some are unreadable."""
 
 
 def load(config: DataConfig, data_dir: Path) -> Dataset:
@@ -100,6 +100,7 @@ def load(config: DataConfig, data_dir: Path) -> Dataset:
     """
     import torch
 
+    from bench.data import checks
     from bench.data.strata import stratified
 
     module, _, function = entry(config.name).reader.partition(":")
@@ -109,6 +110,14 @@ def load(config: DataConfig, data_dir: Path) -> Dataset:
     def load_test() -> tuple[Tensor, Tensor]:
         test = read_test()
         return test.images, test.labels
+
+    def check() -> list[str]:
+        test = read_test()
+        return [
+            *checks.of_split(train, "training"),
+            *checks.of_split(test, "test"),
+            *checks.of_both(train, test, config.name),
+        ]
 
     rest, validation = stratified(train.labels.numpy(), VALIDATION_SHARE, train.classes, config.name)
     return Dataset(
@@ -121,8 +130,7 @@ def load(config: DataConfig, data_dir: Path) -> Dataset:
         mean=train.mean,
         std=train.std,
         load_test=load_test,
-        prepare_test=lambda: read_test().skipped,
-        skipped=train.skipped,
+        check=check,
     )
 
 

@@ -15,12 +15,12 @@ from typing import Any, Literal
 
 import torch
 import torchvision
-from filelock import FileLock
 
 from bench.config.schema import DataConfig
 from bench.data.cache import cached
 from bench.data.pictures import array_batches
 from bench.data.split import Source, Split
+from bench.data.storage import exclusive
 from bench.errors import UserError
 
 Part = Literal["train", "test"]
@@ -117,13 +117,14 @@ def _reading(library: Library, data_dir: Path) -> Iterator[None]:
     """Let torchvision read and download: one process at a time, quietly, and what fails becomes one UserError."""
     timeout = socket.getdefaulttimeout()
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(data_dir / f".{library.name}.lock"), contextlib.ExitStack() as quiet:
+        with exclusive(data_dir / f".{library.name}.lock"), contextlib.ExitStack() as quiet:
             quiet.enter_context(contextlib.redirect_stdout(io.StringIO()))
             if not sys.stderr.isatty():  # a progress bar is for terminals
                 quiet.enter_context(contextlib.redirect_stderr(io.StringIO()))
             socket.setdefaulttimeout(TIMEOUT)
             yield
+    except UserError:
+        raise
     except READ_ERRORS as error:
         raise UserError(
             f"{library.name} is not in {data_dir} and could not be downloaded ({_reason(error)}): "

@@ -1,16 +1,31 @@
-"""Image folders by their files' names: which images there are, of which classes, and the identity of it all."""
+"""Image folders by their files' names: which images there are, of which classes, and the identity of it all.
+
+A class is a folder in train/ and in test/ (or val/); its images are the files below it, at any depth, whose names end
+as an image's (EXTENSIONS). Names with a leading dot do not count. Links are followed, and each file counts once: by
+device and inode, so that neither a link that leads back nor a second name makes two images of one. A file that would
+belong to two classes, or to both splits, is refused, and so is a link that leads nowhere. Whatever else is left out
+(second names, pipes and devices, files that are no images) is named in `Folder.remarks`. Names of classes are compared
+in Unicode's composed form (NFC), which is not what all file systems store.
+"""
 
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+import stat
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from bench.errors import UserError
+from bench.errors import UserError, few
 from bench.runs.identity import image_folder
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif"})
+EXTENSIONS = frozenset(  # that Pillow reads
+    {".apng", ".avif", ".bmp", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpf", ".jpg"}
+    | {".jpx", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
+)
 HASHED_BYTES = 10**9  # of an image folder's content, for its identity
 
 
@@ -23,6 +38,45 @@ class Folder:
     classes: tuple[str, ...]
     train: tuple[tuple[str, int], ...]  # path below root, label
     test: tuple[tuple[str, int], ...]
+    sizes: Mapping[str, int]  # bytes, of every file in train and test
+    remarks: tuple[str, ...]  # what was left out, or looks wrong
+
+
+class File(NamedTuple):
+    """What makes two names one file: hard links and links share it. No inode alone: some file systems invent them."""
+
+    device: int
+    inode: int
+    size: int  # bytes
+    modified: int  # ns
+
+
+@dataclass
+class Listing:
+    """One split: what lies below its folder. All names are paths below the folder of both splits: train/cat/1.png."""
+
+    classes: dict[str, list[str]] = field(default_factory=dict)  # a class's folder -> its images, sorted
+    files: dict[File, str] = field(default_factory=dict)
+    repeated: list[str] = field(default_factory=list)  # links, hard or not, to what is listed already
+    special: list[str] = field(default_factory=list)  # pipes, sockets, devices
+    foreign: list[str] = field(default_factory=list)  # not named as images
+    loose: list[str] = field(default_factory=list)  # outside of the classes' folders
+
+    def remarks(self, below: str = "") -> list[str]:
+        """What was left out of this split, or of a folder of it, a line a kind."""
+        kinds = {
+            "files whose names do not end as an image's": self.foreign,
+            "names that are no regular files": self.special,
+            "links to what is listed already": self.repeated,
+            "files in no class's folder": self.loose,
+        }
+        lines = []
+        for kind, all_names in kinds.items():
+            if names := sorted(name for name in all_names if name.startswith(below)):
+                endings = Counter(Path(name).suffix.lower() or "no ending" for name in names).most_common(5)
+                counts = ", ".join(f"{n} {ending}" for ending, n in endings) if all_names is self.foreign else ""
+                lines.append(f"left out {kind} ({counts or len(names)}): {few(names)}")
+        return lines
 
 
 def read(name: str) -> Folder:
@@ -36,62 +90,140 @@ def read(name: str) -> Folder:
         raise UserError(f"{name}: expected PATH/train/<class>/* and PATH/test/<class>/* (or PATH/val/<class>/*)")
     try:
         train, test = listing(root / "train"), listing(root / tests[0])
+        check(train, test, tests[0])
     except OSError as error:
-        raise _cannot_list(name, error) from None
-    check(name, train, test, tests[0])
-    labels = {class_name: label for label, class_name in enumerate(train)}
-    pairs = [tuple((f, labels[c]) for c, names in part.items() for f in names) for part in (train, test)]
-    return Folder(name, root, tuple(train), pairs[0], pairs[1])
+        raise UserError(f"{name}: cannot list {error.filename}: {error.strerror}") from None
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+    labels = {_composed(class_name): label for label, class_name in enumerate(train.classes)}
+    pairs = [
+        tuple((file, labels[_composed(class_name)]) for class_name, files in part.classes.items() for file in files)
+        for part in (train, test)
+    ]
+    sizes = {path: file.size for part in (train, test) for file, path in part.files.items()}
+    remarks = (*train.remarks(), *test.remarks(), *_oddities(train, test, tests[0]))
+    return Folder(name, root, tuple(labels), pairs[0], pairs[1], sizes, remarks)
 
 
-def listing(split: Path) -> dict[str, list[str]]:
-    """Class -> image files below `split`, both sorted; a class is a folder, names with a leading dot do not count."""
-    classes = sorted(entry.name for entry in split.iterdir() if entry.is_dir() and entry.name[0] != ".")
-    return {name: sorted(_images_below(split / name)) for name in classes}
+def listing(split: Path) -> Listing:
+    """Every image file below `split`/<class>/ once. Raises OSError, and UserError on a file of two classes."""
+    found = Listing()
+    above = {_identity(folder) for folder in (split, *split.resolve().parents)}  # links to these lead back
+    for entry in sorted(_visible(split), key=lambda entry: entry.name):
+        if entry.is_dir():
+            found.classes[entry.name] = _list_class(Path(entry.path), set(above), found)
+        else:
+            _status(entry, split.parent)  # a link that leads nowhere might have been a class
+            found.loose.append(_below(entry, split.parent))
+    return found
 
 
-def check(name: str, train: dict[str, list[str]], test: dict[str, list[str]], test_folder: str) -> None:
+def check(train: Listing, test: Listing, test_folder: str) -> None:
     """Raise UserError, one line, if the two listings cannot be trained and tested on."""
-    if len(train) < 2:
-        raise UserError(f"{name}: train/ has {len(train)} classes, at least 2 are needed: one folder a class")
-    for class_name, found in train.items():
+    for part, folder in ((train, "train"), (test, test_folder)):
+        for spelling, n in Counter(map(_composed, part.classes)).items():
+            if n > 1:
+                raise UserError(f"{folder}/ has {n} classes called {few([spelling])}, in different bytes: keep one")
+    if len(train.classes) < 2:
+        raise UserError(f"train/ has {len(train.classes)} classes, at least 2 are needed: one folder a class")
+    for class_name, found in train.classes.items():
         if len(found) < 2:
-            raise UserError(f"{name}: train/{class_name} has {len(found)} images, at least 2 are needed")
-    if extra := sorted(set(test) - set(train)):
-        raise UserError(f"{name}: classes of {test_folder}/ that train/ lacks: {', '.join(extra[:5])}")
-    if not any(test.values()):
-        raise UserError(f"{name}: {test_folder}/ has no images")
+            reasons = "".join(f"; {line}" for line in train.remarks(f"train/{class_name}/"))
+            raise UserError(f"train/{few([class_name])} has {len(found)} images, at least 2 are needed{reasons}")
+    known = set(map(_composed, train.classes))
+    if extra := sorted(set(map(_composed, test.classes)) - known):
+        folded = {name.casefold(): name for name in known}
+        close = [folded[name.casefold()] for name in extra if name.casefold() in folded]
+        hint = f" (train/ has {few(close)})" if close else ""
+        raise UserError(f"classes of {test_folder}/ that train/ lacks: {few(extra, 5)}{hint}")
+    if not any(test.classes.values()):
+        raise UserError(f"{test_folder}/ has no images" + "".join(f"; {line}" for line in test.remarks()))
+    if shared := sorted((train.files[file], test.files[file]) for file in train.files.keys() & test.files.keys()):
+        names = few([f"{in_train} is {in_test}" for in_train, in_test in shared])
+        raise UserError(f"files in train/ and in {test_folder}/ at once ({len(shared)}): {names}: keep one of each")
 
 
 def fingerprint(folder: Folder) -> str:
     """Hash of all names and sizes, and of the content: all of it, or of evenly spaced files of 1 GB if it is more."""
     files = sorted(file for file, _ in (*folder.train, *folder.test))
-    try:
-        sizes = [(folder.root / file).stat().st_size for file in files]
-    except OSError as error:
-        raise _cannot_list(folder.name, error) from None
     digest = hashlib.sha256()
-    for file, size in zip(files, sizes, strict=True):
-        digest.update(os.fsencode(file) + b"\0%d\n" % size)
-    for file in files[:: 1 + sum(sizes) // HASHED_BYTES]:
+    for file in files:
+        digest.update(os.fsencode(file) + b"\0%d\n" % folder.sizes[file])
+    for file in files[:: 1 + sum(folder.sizes[file] for file in files) // HASHED_BYTES]:
         with contextlib.suppress(OSError):  # unreadable: told when it is decoded
             digest.update(hashlib.sha256((folder.root / file).read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 
-def _images_below(folder: Path) -> Iterator[str]:
-    """Image files below `folder`, as paths relative to the folder two levels up: train/<class>/..."""
+def _list_class(folder: Path, entered: set[tuple[int, int]], found: Listing) -> list[str]:
+    """Images below a class's folder, sorted. `entered`: folders that are not to be entered (again)."""
     top = folder.parent.parent
-    for directory, subdirectories, names in os.walk(folder, onerror=_raise, followlinks=True):
-        subdirectories[:] = [name for name in subdirectories if name[0] != "."]
-        for name in names:
-            if name[0] != "." and Path(name).suffix.lower() in EXTENSIONS:
-                yield (Path(directory) / name).relative_to(top).as_posix()
+    own: dict[File, str] = {}
+    folders, links = [folder], list[os.DirEntry[str]]()  # what is real is listed before what is linked to
+    while folders or links:
+        at = folders.pop() if folders else Path(links.pop(0).path)
+        if (identity := _identity(at)) in entered:
+            found.repeated.append(at.relative_to(top).as_posix())
+            continue
+        entered.add(identity)
+        for entry in sorted(_visible(at), key=lambda entry: (entry.is_symlink(), entry.name)):
+            status, name = _status(entry, top), _below(entry, top)
+            if stat.S_ISDIR(status.st_mode):
+                if entry.is_symlink():
+                    links.append(entry)
+                else:
+                    folders.append(Path(entry.path))
+            elif Path(entry.name).suffix.lower() not in EXTENSIONS:
+                found.foreign.append(name)
+            elif not stat.S_ISREG(status.st_mode):
+                found.special.append(name)
+            else:
+                file = File(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+                if other := found.files.get(file):
+                    raise UserError(f"one file is in two classes: {few([other])} is {few([name])}: keep one")
+                if file in own:
+                    found.repeated.append(name)
+                else:
+                    own[file] = name
+    found.files.update(own)
+    return sorted(own.values())
 
 
-def _raise(error: OSError) -> None:
-    raise error
+def _visible(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return [entry for entry in entries if entry.name[0] != "."]
 
 
-def _cannot_list(name: str, error: OSError) -> UserError:
-    return UserError(f"{name}: cannot list {error.filename}: {error.strerror}")
+def _status(entry: os.DirEntry[str], top: Path) -> os.stat_result:
+    """Of what a name stands for, links followed."""
+    try:
+        return entry.stat()
+    except OSError as error:
+        if entry.is_symlink():
+            raise UserError(f"the link {few([_below(entry, top)])} leads nowhere ({error.strerror})") from None
+        raise
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def _below(entry: os.DirEntry[str], top: Path) -> str:
+    return Path(entry.path).relative_to(top).as_posix()
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _oddities(train: Listing, test: Listing, test_folder: str) -> list[str]:
+    """Remarks on classes that are allowed, and seldom meant."""
+    lines = []
+    folded = Counter(name.casefold() for name in train.classes)
+    if alike := [name for name in train.classes if folded[name.casefold()] > 1]:
+        lines.append(f"classes whose names differ in upper and lower case only: {few(alike, 6)}")
+    tested = {_composed(name) for name, files in test.classes.items() if files}
+    if untested := [name for name in map(_composed, train.classes) if name not in tested]:
+        lines.append(f"{test_folder}/ has no images of some classes ({len(untested)}): {few(untested)}")
+    return lines

@@ -1,16 +1,20 @@
 """The splits of an image folder, decoded once."""
 
+import hashlib
+import io
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from bench.config.schema import DataConfig
 from bench.data import cache, folders, pictures
 from bench.data.split import Batch, Pixels, Source, Split
-from bench.errors import UserError
+from bench.errors import UserError, few
 
 log = logging.getLogger("bench")
 
@@ -29,42 +33,60 @@ def read(config: DataConfig, data_dir: Path) -> tuple[Split, Callable[[], Split]
             return Source(len(files), folder.classes, file_batches(folder.root, files, config.size))
 
         try:
-            return cache.cached(path, config.size, source, config.skip_bad)
+            found = cache.cached(path, config.size, source, config.skip_bad, pictures.VERSION)
         except UserError as error:
             raise UserError(f"{config.name}: {error}") from None
+        unreadable = {name for name, _ in found.skipped}
+        return replace(found, names=tuple(name for name, _ in files if name not in unreadable))
 
     def load_test() -> Split:
         test = split("test", folder.test)
         if test.skipped:
-            log.warning(
-                "%s: left out %d unreadable test images: %s",
-                config.name,
-                len(test.skipped),
-                "; ".join(test.skipped[:3]),
-            )
+            names = few([name for name, _ in test.skipped])
+            log.info("%s: left out %d unreadable test images: %s", config.name, len(test.skipped), names)
         return test
 
-    return split("train", folder.train), load_test
+    return replace(split("train", folder.train), remarks=folder.remarks), load_test
+
+
+class _Read(NamedTuple):
+    """One file: its picture, or why it has none."""
+
+    name: str
+    label: int
+    pixels: Pixels | None = None  # [3, S, S]
+    several: bool = False
+    digest: str = ""
+    problem: str = ""
 
 
 def file_batches(root: Path, files: Sequence[tuple[str, int]], size: int) -> Iterator[Batch]:
     """Batches of image files, (path below `root`, label) each, decoded by several threads."""
 
-    def read(file: tuple[str, int]) -> tuple[Pixels | None, int, str]:
+    def read_one(file: tuple[str, int]) -> _Read:
         name, label = file
         try:
-            return pictures.decode(root / name, size), label, ""
+            content = (root / name).read_bytes()
+            pixels, several = pictures.decode(io.BytesIO(content), size)
         except Exception as error:  # decoders of damaged files raise nearly anything; the reason is shown
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            return None, label, f"{name} ({reason.replace(str(root / name), 'image')})"
+            text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            return _Read(name, label, problem=_reason(text) or type(error).__name__)
+        return _Read(name, label, pixels, several, hashlib.blake2b(content, digest_size=8).hexdigest())
 
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(files), pictures.AT_ONCE):
-            results = list(pool.map(read, files[start : start + pictures.AT_ONCE]))
-            good = [(pixels, label) for pixels, label, _ in results if pixels is not None]
-            images = [pixels for pixels, _ in good]
+            results = list(pool.map(read_one, files[start : start + pictures.AT_ONCE]))
+            good = [result for result in results if result.pixels is not None]
+            images = [result.pixels for result in good if result.pixels is not None]
             yield Batch(
                 images=np.stack(images) if images else np.empty((0, 3, size, size), dtype=np.uint8),
-                labels=[label for _, label in good],
-                skipped=[problem for _, _, problem in results if problem],
+                labels=[result.label for result in good],
+                skipped=[(result.name, result.problem) for result in results if result.pixels is None],
+                several=[result.several for result in good],
+                digests=[result.digest for result in good],
             )
+
+
+def _reason(text: str) -> str:
+    """Pillow names the object that holds the bytes; a reader wants none of it."""
+    return "no image that can be read" if "cannot identify image file" in text else text

@@ -1,16 +1,33 @@
-"""Image files and arrays -> uint8 images of one size."""
+"""Image files and arrays -> uint8 images of one size.
 
+What a file's picture is, whatever its format; numbered by VERSION, as caches of other rules are made anew:
+- Eight bits a channel are taken as they are; palettes, CMYK and one bit become RGB as Pillow does it.
+- Gray of 16 or 32 bits is divided by 257: white is 65535. An image whose values end below 4096 is refused, as it is
+  of 12 bits or fewer in a larger file and would be black; so are values beyond 0..65535. Of colours of 16 bits the
+  upper eight are taken, and refused where they end below 16. Floats are times 255: values beyond 0..1 are refused.
+- It is turned as EXIF says that the camera was held.
+- Transparent parts show white, as on a page, not the colours that are stored below them.
+- Of several frames or pages the first is taken, and `decode` says so.
+- Colour profiles are not applied.
+"""
+
+import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 from bench.data.split import Batch, Pixels
 
+VERSION = 2
 AT_ONCE = 256  # images in memory
+FEW_BITS = 12  # an integer image of more, whose values need no more than these, is not white at its maximum
+SAMPLE_FORMAT, PHOTOMETRIC = 339, 262  # TIFF tags
+SIGNED, WHITE_IS_ZERO = 2, 0  # their values
 
 
 def resized(images: Tensor, size: int) -> Pixels:
@@ -25,17 +42,66 @@ def array_batches(images: Tensor, labels: Sequence[int], size: int) -> Iterator[
     """Batches of images uint8 [N, 1 or 3, H, W] that are in memory already."""
     for start in range(0, len(images), AT_ONCE):
         part = slice(start, start + AT_ONCE)
-        yield Batch(resized(images[part], size), [int(label) for label in labels[part]], [])
+        yield Batch(resized(images[part], size), [int(label) for label in labels[part]])
 
 
-def decode(path: Path, size: int) -> Pixels:
-    """An image file of any size and mode -> uint8 [3, size, size]: resized on its shorter side, centre crop."""
-    with Image.open(path) as file:
-        image: Image.Image = file
-        if image.mode.startswith("I"):  # 16 bits; PIL's own conversion would clip them
-            image = Image.fromarray((np.asarray(image) / 257).clip(0, 255).astype(np.uint8))
-        elif "transparency" in image.info:
-            image = image.convert("RGBA")
-        image = image.convert("RGB")
-    image = tv.center_crop(tv.resize(image, [size], antialias=True), [size])
-    return np.asarray(image).transpose(2, 0, 1)
+def decode(file: Path | IO[bytes], size: int) -> tuple[Pixels, bool]:
+    """An image file of any size and mode -> uint8 [3, size, size], and whether it has more frames or pages.
+
+    Resized on its shorter side, centre crop. Raises ValueError if it cannot tell what is black and white, and nearly
+    anything if the file is damaged.
+    """
+    with Image.open(file) as image:
+        # MPO: a photograph, with previews of it behind
+        several = image.format != "MPO" and getattr(image, "n_frames", 1) > 1
+        picture = _rgb(image)
+    picture = tv.center_crop(tv.resize(picture, [size], antialias=True), [size])
+    return np.asarray(picture).transpose(2, 0, 1), several
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """A picture just opened, in RGB, upright, on white."""
+    tags = getattr(image, "tag_v2", {})
+    white_is_zero = tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
+    signed = SIGNED in np.atleast_1d(tags.get(SAMPLE_FORMAT, 0))
+    halved = any(
+        ";16" in str(tile) for tile in getattr(image, "tile", ())
+    )  # 16 bits a channel, of which Pillow keeps 8
+    image.load()
+    transparent = image.info.get("transparency")
+    with contextlib.suppress(Exception):  # damaged EXIF data: the picture itself is whole
+        ImageOps.exif_transpose(image, in_place=True)
+    if image.mode.startswith(("I", "F")):
+        return _from_deep_gray(image, white_is_zero, transparent)
+    if signed:
+        raise ValueError(f"signed values in mode {image.mode}: save it with values from 0")
+    if image.mode in ("RGBA", "RGBa", "LA", "PA") or transparent is not None:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    rgb = image.convert("RGB")
+    if halved:
+        _refuse_few_bits(int(np.asarray(rgb).max()) << 8, "16-bit channels")
+    return rgb
+
+
+def _from_deep_gray(image: Image.Image, white_is_zero: bool, transparent: object) -> Image.Image:
+    """Gray of more than 8 bits, integers or floats, -> RGB."""
+    values = np.asarray(image)
+    low, high, white = values.min(), values.max(), 1 if image.mode == "F" else 65535
+    if not (low >= 0 and high <= white):  # NaN, too
+        raise ValueError(f"values from {low:g} to {high:g} where 0 is black and {white} white: save it in that range")
+    if image.mode != "F":
+        _refuse_few_bits(int(high), "16 bits")
+    levels = values * 255.0 + 0.5 if image.mode == "F" else values / 257  # the latter is not rounded: cached as ever
+    gray = levels.clip(0, 255).astype(np.uint8)
+    if white_is_zero:
+        gray = 255 - gray
+    if isinstance(transparent, int):
+        gray[values == transparent] = 255
+    return Image.fromarray(gray).convert("RGB")
+
+
+def _refuse_few_bits(high: int, where: str) -> None:
+    """high: largest value of 0..65535."""
+    if 0 < high < 2**FEW_BITS:
+        raise ValueError(f"its values end at {high} of 65535, {FEW_BITS} bits or fewer in {where}: save it rescaled")

@@ -1,7 +1,7 @@
 """What one split of a dataset is, in the cache and on its way there."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,12 @@ class Split:
     classes: tuple[str, ...]
     mean: Channels  # a channel, of pixels in [0, 1]
     std: Channels
-    skipped: tuple[str, ...] = ()  # unreadable files, with the reason
+    skipped: tuple[tuple[str, str], ...] = ()  # unreadable files, with the reason
+    flat: tuple[int, ...] = ()  # numbers of the images of one colour
+    several: tuple[int, ...] = ()  # numbers of the images whose files have more frames or pages
+    digests: tuple[str, ...] = ()  # N hashes of the files' bytes; none for images that are no files of their own
+    names: tuple[str, ...] = ()  # of the N files
+    remarks: tuple[str, ...] = ()  # what else a user should know
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,9 @@ class Batch:
 
     images: Pixels  # [k, 3, S, S]
     labels: list[int]  # [k]
-    skipped: list[str]
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    several: list[bool] = field(default_factory=list)  # [k] or none
+    digests: list[str] = field(default_factory=list)  # [k] or none
 
 
 @dataclass(frozen=True)

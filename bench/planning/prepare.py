@@ -24,10 +24,7 @@ def prepare(planned: Sequence[Mapping[str, Any]], data_dir: Path, proven: Collec
         key = config.data.model_dump_json()
         if key not in loaded:
             dataset = loaded[key] = datasets.load(config.data, data_dir)
-            for part, skipped in (("training", dataset.skipped), ("test", dataset.prepare_test())):
-                if skipped:
-                    names = ", ".join(skipped[:3]) + (", ..." if len(skipped) > 3 else "")
-                    warnings.append(f"{dataset.name}: left out {len(skipped)} unreadable {part} images: {names}")
+            warnings += [f"{dataset.name}: {line}" for line in dataset.check()]
         if (own := architecture(config.model_dump(mode="json"))) not in built:
             backbone.create(config.backbone, config.data.size)
             built.add(own)

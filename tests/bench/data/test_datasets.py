@@ -1,81 +1,34 @@
 """Datasets: what a user has on disk, and what the harness makes of it. No network, no real downloads."""
 
 import importlib
+import json
 import multiprocessing
+import os
+import re
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
-from urllib.error import URLError
+from typing import IO
 
 import numpy as np
 import pytest
 import torch
-import torchvision
-from PIL import Image
-from sklearn.datasets import load_sample_images
-from torchvision.transforms.v2 import functional as tv
+from image_folders import CLASSES, config, message, picture
 
-from bench.config.schema import AugmentConfig, DataConfig
+from bench.config.schema import AugmentConfig
 from bench.data import cache, pictures, split
 from bench.data import datasets as data
 from bench.data.augment import Augmentation
 from bench.data.strata import stratified
 from bench.errors import UserError
 
-CLASSES = ("cat", "dog", "emu")
-
-
-@lru_cache
-def photographs() -> list[Image.Image]:
-    return [Image.fromarray(image) for image in load_sample_images().images]
-
-
-def picture(seed: int, width: int = 40, height: int = 30) -> Image.Image:
-    """A patch of a real photograph."""
-    left, top = 37 * seed % 500, 23 * seed % 300
-    return photographs()[seed % 2].crop((left, top, left + width, top + height))
-
-
-def make_folder(root: Path, n_train: int = 20, n_test: int = 4, test: str = "test") -> Path:
-    for part, n in (("train", n_train), (test, n_test)):
-        for label, name in enumerate(CLASSES):
-            (root / part / name).mkdir(parents=True)
-            for i in range(n):
-                picture(100 * label + i + (50 if part == test else 0)).save(root / part / name / f"{i:03}.png")
-    return root
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return make_folder(tmp_path / "birds and beasts")
-
-
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    return tmp_path / "data"
-
-
-def config(name: str | Path, size: int = 16, **settings: Any) -> DataConfig:
-    return DataConfig(name=f"folder:{name}" if isinstance(name, Path) else name, size=size, **settings)
-
-
-def message(config: DataConfig, data_dir: Path) -> str:
-    """The one line that the user sees."""
-    with pytest.raises(UserError) as raised:
-        data.load(config, data_dir)
-    assert "\n" not in str(raised.value)
-    return str(raised.value)
-
 
 def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    def decode(path: Path, size: int) -> None:
-        pytest.fail(f"decoded {path}")
+    def decode(file: object, size: int) -> None:
+        pytest.fail("decoded a file")
 
     monkeypatch.setattr(pictures, "decode", decode)
 
@@ -150,56 +103,6 @@ def test_a_folder_becomes_images_of_one_size_with_labels(folder: Path, data_dir:
     pixels = birds.images.double() / 255
     assert birds.mean == pytest.approx(pixels.mean(dim=(0, 2, 3)).tolist(), abs=1e-9)
     assert birds.std == pytest.approx(pixels.std(dim=(0, 2, 3), correction=0).tolist(), abs=1e-9)
-
-
-@pytest.mark.parametrize(("width", "height"), [(40, 30), (9, 50), (16, 16), (5, 6)])
-def test_images_are_resized_on_the_shorter_side_and_cropped_in_the_middle(
-    tmp_path: Path, width: int, height: int
-) -> None:
-    picture(3, width, height).save(tmp_path / "x.png")
-    ours = torch.tensor(pictures.decode(tmp_path / "x.png", 16)).float()
-    pixels = tv.pil_to_tensor(picture(3, width, height)).float()
-    expected = tv.center_crop(tv.resize(pixels, [16], antialias=True), [16])
-    assert (ours - expected).abs().max() <= 2  # PIL rounds between its two passes
-
-
-@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "LA", "1", "I;16"])
-def test_every_mode_of_image_becomes_rgb(tmp_path: Path, mode: str) -> None:
-    image = picture(1, 16, 16)
-    if mode == "I;16":
-        sixteen_bits = np.asarray(image.convert("L")).astype(np.uint16) * 257
-        converted = Image.fromarray(sixteen_bits)
-    else:
-        converted = image.convert(mode)
-    path = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
-    converted.save(path)
-    pixels = pictures.decode(path, 16)
-    assert pixels.shape == (3, 16, 16)
-    reference = np.asarray(image if mode in ("RGBA", "CMYK") else image.convert("L").convert("RGB"))
-    if mode not in ("P", "1"):  # these lose colours
-        assert np.abs(pixels.transpose(1, 2, 0).astype(int) - reference).max() <= 2
-
-
-def test_val_stands_in_for_test_and_test_is_preferred(tmp_path: Path, data_dir: Path) -> None:
-    folder = make_folder(tmp_path / "x", test="val", n_test=2)
-    assert len(data.load(config(folder), data_dir).load_test()[1]) == 6
-    for name in CLASSES:
-        (folder / "test" / name).mkdir(parents=True)
-    picture(0).save(folder / "test" / "cat" / "0.png")
-    assert len(data.load(config(folder), data_dir).load_test()[1]) == 1
-
-
-def test_hidden_and_foreign_files_do_not_count_and_subfolders_do(folder: Path, data_dir: Path) -> None:
-    cat = folder / "train" / "cat"
-    (cat / ".DS_Store").write_bytes(b"x")
-    (cat / "._000.png").write_bytes(b"x")
-    (cat / "notes.txt").write_text("x")
-    (folder / "train" / ".ipynb_checkpoints").mkdir()
-    (cat / "more").mkdir()
-    picture(9).save(cat / "more" / "A.JPG")
-    birds = data.load(config(folder), data_dir)
-    assert birds.classes == CLASSES
-    assert Counter(birds.labels.tolist())[0] == 21
 
 
 def test_the_test_split_is_not_read_before_it_is_asked_for(folder: Path, data_dir: Path) -> None:
@@ -279,11 +182,11 @@ def test_two_processes_may_make_the_same_cache_at_once(
 ) -> None:
     decode, decoded = pictures.decode, tmp_path / "decoded.txt"
 
-    def slow_decode(path: Path, size: int) -> split.Pixels:
-        with decoded.open("a") as file:
-            file.write(f"{path}\n")
+    def slow_decode(file: IO[bytes], size: int) -> tuple[split.Pixels, bool]:
+        with decoded.open("a") as log:
+            log.write("one\n")
         time.sleep(0.01)
-        return decode(path, size)
+        return decode(file, size)
 
     def load() -> None:
         assert len(data.load(config(folder), data_dir).images) == 60
@@ -329,7 +232,9 @@ def test_skip_bad_leaves_unreadable_images_out_and_says_which(folder: Path, data
     for _ in range(2):  # made, then found in the cache
         birds = data.load(config(folder, skip_bad=True), data_dir)
         assert len(birds.images) == len(birds.labels) == 59
-        assert [name.split(" (")[0] for name in birds.skipped] == ["train/cat/003.png"]
+        assert [line.split(" (")[0] for line in birds.check()] == [
+            "left out 1 unreadable training images: train/cat/003.png"
+        ]
         assert torch.equal(torch.cat([birds.train, birds.validation]).sort()[0], torch.arange(59))
     assert "1 of 60 images are unreadable" in message(config(folder), data_dir)  # the cache hides nothing
 
@@ -345,64 +250,60 @@ def test_a_full_disk_is_one_clear_line(folder: Path, data_dir: Path, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    assert "No space left on device" in message(config(folder), data_dir)
+    line = message(config(folder), data_dir)
+    assert "(No space left on device): make room" in line
+    assert "--data-dir" in line
     assert not list(data_dir.rglob("*.npy")) + list(data_dir.rglob("*.tmp"))
 
 
-@pytest.mark.parametrize(
-    ("make", "expected"),
-    [
-        ([], "no such folder"),
-        (["."], "expected PATH/train/<class>"),
-        (["train/cat", "train/dog"], "expected PATH/train/<class>"),
-        (["train", "test"], "0 classes"),
-        (["train/cat", "test/cat"], "1 classes"),
-        (["train/cat", "train/dog", "test/cat"], "train/cat has 0 images, at least 2 are needed"),
-    ],
-)
-def test_a_folder_that_is_no_image_folder_is_one_clear_line(
-    tmp_path: Path, data_dir: Path, make: list[str], expected: str
+def test_a_file_system_that_locks_no_files_is_one_line_that_says_what_to_do(
+    folder: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = tmp_path / "x"
-    for name in make:
-        (root / name).mkdir(parents=True, exist_ok=True)
-    line = message(config(root), data_dir)
-    assert expected in line
-    assert str(root) in line
-    with pytest.raises(UserError, match=expected.replace("(", r"\(")):
-        data.fingerprint(f"folder:{root}")
+    def refuse(file: object, operation: int) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    for name in (folder, "cifar10"):
+        line = message(config(name), data_dir)
+        assert f"the file system of {data_dir}" in line
+        assert "refuses to lock files (No locks available)" in line
+        assert "--data-dir DIR" in line
 
 
-def test_a_class_that_only_the_test_split_has_is_an_error(folder: Path, data_dir: Path) -> None:
-    (folder / "test" / "yak").mkdir()
-    assert "yak" in message(config(folder), data_dir)
+@pytest.mark.parametrize("name", ["folder", "cifar10"])
+def test_a_data_directory_that_cannot_be_made_or_written_is_one_line(folder: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "locked").mkdir(mode=0o500)
+    for where, reason in (("file", "File exists|Not a directory"), ("locked", "Permission denied")):
+        if where == "locked" and os.access(tmp_path / where, os.W_OK):
+            continue  # root may write anywhere
+        line = message(config(folder if name == "folder" else name), tmp_path / where)
+        assert re.search(rf"cannot prepare {tmp_path / where}.* \(({reason})\)", line)
+        assert "--data-dir DIR" in line
 
 
-def test_a_test_split_without_images_is_an_error(folder: Path, data_dir: Path) -> None:
-    for image in (folder / "test").rglob("*.png"):
-        image.unlink()
-    assert "test/ has no images" in message(config(folder), data_dir)
+def test_a_cache_of_other_decoding_rules_is_made_anew(
+    folder: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = data.load(config(folder), data_dir).images.clone()
+    (about,) = data_dir.rglob("*train*.json")
+    (npy,) = data_dir.rglob("*train*.npy")
+    values = json.loads(about.read_text())
+    for version in (None, pictures.VERSION - 1, pictures.VERSION + 1):  # the first version wrote none
+        np.lib.format.open_memmap(npy, mode="r+")[:] = 0
+        old = {key: value for key, value in values.items() if key != "version"}
+        about.write_text(json.dumps(old | ({"version": version} if version else {})))
+        assert torch.equal(data.load(config(folder), data_dir).images, right)
 
 
-# identity
-
-
-def test_the_fingerprint_follows_the_content_and_not_the_place(folder: Path, tmp_path: Path) -> None:
-    before = data.fingerprint(f"folder:{folder}")
-    moved = tmp_path / "elsewhere"
-    folder.rename(moved)
-    assert data.fingerprint(f"folder:{moved}") == before
-    picture(77).save(moved / "test" / "cat" / "new.png")
-    assert data.fingerprint(f"folder:{moved}") != before
-
-
-def test_an_edit_that_keeps_names_and_sizes_is_another_dataset(folder: Path) -> None:
-    before = data.fingerprint(f"folder:{folder}")
-    file = next((folder / "train" / "cat").iterdir())
-    content = bytearray(file.read_bytes())
-    content[-1] ^= 1
-    file.write_bytes(content)
-    assert data.fingerprint(f"folder:{folder}") != before
+def test_a_cache_of_arrays_from_the_first_version_is_read(tmp_path: Path) -> None:
+    pixels = np.arange(2 * 3 * 4 * 4, dtype=np.uint8).reshape(2, 3, 4, 4)
+    np.save(tmp_path / "x.npy", pixels)
+    about = {"labels": [1, 0], "classes": ["a", "b"], "mean": [0, 0, 0], "std": [1, 1, 1], "skipped": []}
+    (tmp_path / "x.json").write_text(json.dumps(about))
+    found = cache.cached(tmp_path / "x.npy", 4, lambda: pytest.fail("made anew"))
+    assert found.images.tolist() == pixels.tolist()
+    assert found.labels.tolist() == [1, 0]
 
 
 def test_named_datasets_need_no_fingerprint() -> None:
@@ -419,104 +320,6 @@ def test_a_folder_that_changed_since_the_run_was_planned_is_an_error(folder: Pat
 def test_an_unknown_dataset_is_answered_with_the_nearest() -> None:
     line = message(config("cifra10"), Path())
     assert "unknown dataset 'cifra10': did you mean 'cifar10'?" in line
-
-
-# torchvision's datasets
-
-
-@pytest.mark.parametrize(
-    ("name", "files"),
-    [
-        ("cifar10", "cifar-10-python.tar.gz"),
-        ("cifar100", "cifar-100-python.tar.gz"),
-        ("stl10", "stl10_binary.tar.gz"),
-        ("svhn", "train_32x32.mat and test_32x32.mat"),
-        ("fashion_mnist", "images-idx3-ubyte.gz"),
-    ],
-)
-def test_missing_data_offline_is_one_line_that_says_what_to_put_where(
-    name: str, files: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    def offline(*args: object, **kwargs: object) -> None:
-        raise URLError(OSError(-3, "Temporary failure in name resolution"))
-
-    monkeypatch.setattr("urllib.request.urlopen", offline)
-    start = time.monotonic()
-    line = message(config(name, 32), data_dir)
-    assert line.startswith(f"{name} is not in {data_dir} and could not be downloaded (")
-    assert "Temporary failure in name resolution" in line
-    assert files in line
-    assert line.endswith("or use --data-dir")
-    assert time.monotonic() - start < 5
-    assert capfd.readouterr() == ("", "")
-
-
-def test_gray_channels_last_images_are_brought_to_three_channels_and_the_size(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gray = torch.arange(20 * 28 * 28).remainder(256).to(torch.uint8).view(20, 28, 28)
-    colour = np.asarray(load_sample_images().images[0][:32, :640]).reshape(32, 20, 32, 3).swapaxes(0, 1).copy()
-    labels = [0, 1] * 10
-
-    def fashion(root: str, train: bool, download: bool) -> SimpleNamespace:
-        return SimpleNamespace(data=gray, targets=torch.tensor(labels), classes=["shirt", "boot"])
-
-    def cifar(root: str, train: bool, download: bool) -> SimpleNamespace:
-        return SimpleNamespace(data=colour, targets=labels, classes=["cat", "dog"])
-
-    monkeypatch.setattr(torchvision.datasets, "FashionMNIST", fashion)
-    monkeypatch.setattr(torchvision.datasets, "CIFAR10", cifar)
-    clothes = data.load(config("fashion_mnist", 32), data_dir)
-    assert clothes.images.shape == (20, 3, 32, 32)
-    expected = tv.resize(gray[:, None], [32], antialias=True)
-    assert torch.equal(clothes.images, expected.expand(-1, 3, -1, -1))
-    pets = data.load(config("cifar10", 32), data_dir)
-    assert torch.equal(pets.images, torch.tensor(colour).permute(0, 3, 1, 2))
-    assert pets.labels.tolist() == labels
-    assert pets.classes == ("cat", "dog")
-
-
-def test_stl10_pretrains_on_unlabelled_images_and_leaves_the_test_split_alone(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
-
-    def stl10(root: str, split: str, download: bool) -> SimpleNamespace:
-        asked.append(split)
-        labels = np.array([0, 1] * 20 + [-1] * 60) if split == "train+unlabeled" else np.array([0, 1] * 4)
-        pixels = np.zeros((len(labels), 3, 96, 96), dtype=np.uint8)
-        return SimpleNamespace(data=pixels, labels=labels, classes=["cat", "dog"])
-
-    monkeypatch.setattr(torchvision.datasets, "STL10", stl10)
-    stl = data.load(config("stl10", 24), data_dir)
-    assert asked == ["train+unlabeled"]
-    assert stl.images.shape == (100, 3, 24, 24)
-    assert (stl.labels == -1).sum() == 60
-    assert (len(stl.train), len(stl.validation)) == (36, 4)
-    assert (stl.labels[torch.cat([stl.train, stl.validation])] >= 0).all()
-    assert stl.load_test()[0].shape == (8, 3, 24, 24)
-    data.load(config("stl10", 24), data_dir)
-    assert asked == ["train+unlabeled", "test"]  # the second time the cache answers
-
-
-def test_svhn_fetches_its_test_file_before_training_but_does_not_read_it(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fetched: list[str] = []
-    split_list = torchvision.datasets.SVHN.split_list
-
-    def svhn(root: str, split: str, download: bool) -> SimpleNamespace:
-        assert split == "train"
-        return SimpleNamespace(data=np.zeros((40, 3, 32, 32), dtype=np.uint8), labels=np.arange(40) % 10)
-
-    def download_url(url: str, root: str, name: str, md5: str) -> None:
-        fetched.append(name)
-
-    svhn.split_list = split_list  # type: ignore[attr-defined]
-    monkeypatch.setattr(torchvision.datasets, "SVHN", svhn)
-    monkeypatch.setattr(torchvision.datasets.utils, "download_url", download_url)
-    assert data.load(config("svhn", 32), data_dir).classes == tuple("0123456789")
-    assert fetched == ["test_32x32.mat"]
 
 
 def test_every_reader_of_the_registry_exists_and_is_what_planning_counts() -> None:

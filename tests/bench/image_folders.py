@@ -1,0 +1,47 @@
+"""Small image folders, cut from the photographs that scikit-learn ships."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from bench.config.schema import DataConfig
+from bench.data import datasets as data
+from bench.errors import UserError
+
+CLASSES = ("cat", "dog", "emu")
+
+
+@lru_cache
+def photographs() -> list[Image.Image]:
+    return [Image.fromarray(image) for image in load_sample_images().images]
+
+
+def picture(seed: int, width: int = 40, height: int = 30) -> Image.Image:
+    """A patch of a real photograph."""
+    left, top = 37 * seed % 500, 23 * seed % 300
+    return photographs()[seed % 2].crop((left, top, left + width, top + height))
+
+
+def make_folder(root: Path, n_train: int = 20, n_test: int = 4, test: str = "test") -> Path:
+    for part, n in (("train", n_train), (test, n_test)):
+        for label, name in enumerate(CLASSES):
+            (root / part / name).mkdir(parents=True)
+            for i in range(n):
+                picture(100 * label + i + (50 if part == test else 0)).save(root / part / name / f"{i:03}.png")
+    return root
+
+
+def config(name: str | Path, size: int = 16, **settings: Any) -> DataConfig:
+    return DataConfig(name=f"folder:{name}" if isinstance(name, Path) else name, size=size, **settings)
+
+
+def message(config: DataConfig, data_dir: Path) -> str:
+    """The one line that the user sees."""
+    with pytest.raises(UserError) as raised:
+        data.load(config, data_dir)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
