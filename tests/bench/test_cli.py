@@ -214,7 +214,7 @@ def test_an_image_folder_from_the_pictures_to_the_table() -> None:
             Path(f"pictures/{split}/{label}").mkdir(parents=True)
             for i in range(n):
                 level = (20 if label == "dark" else 200) + i
-                Image.new("RGB", (20 + i, 30), (level, level // 2, 255 - level)).save(
+                Image.new("RGB", (20 + i, 30 + n), (level, level // 2, 255 - level)).save(
                     f"pictures/{split}/{label}/{i}.png"
                 )
     Path("pictures/train/dark/broken.png").write_bytes(b"not a picture")
