@@ -158,6 +158,7 @@ def list_(
 @_takes(("preset", "set", "device"))
 def speed(
     method: Annotated[str, typer.Option("--method", "-m", help="One method.")] = "byol",
+    seconds: Annotated[float, typer.Option(min=1, help="About how long to measure; longer is more exact.")] = 120,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     **flags: Any,
 ) -> None:
@@ -172,7 +173,12 @@ def speed(
     planned = sweep_file.planned(None, options)
     if len(planned) > 1:
         raise UserError(f"--method {method}: name one; speed is measured a method at a time")
-    measured = speeds.measure(RunConfig(**planned[0]["config"]), workers.devices(options.device)[0])
+    measured = speeds.measure(
+        RunConfig(**planned[0]["config"]),
+        workers.devices(options.device)[0],
+        seconds,
+        lambda what: print(f"measuring {what}", file=sys.stderr, flush=True),
+    )
     print(dump_json(measured) if as_json else speeds.describe(measured), end="")
 
 

@@ -2,18 +2,19 @@
 
 import json
 import sys
-import time
+from collections.abc import Iterator
+from importlib.util import find_spec
 from types import SimpleNamespace
 
 import pytest
 import torch
-import torchvision
 from torchvision.transforms import v2
+from torchvision.transforms.functional import to_tensor
 
 from bench.config.schema import RunConfig
 from bench.errors import UserError
 from bench.planning import plan
-from bench.training import speed
+from bench.training import pictures, speed
 
 
 def config(method: str = "byol", preset: str = "quick", **overrides: str) -> RunConfig:
@@ -32,6 +33,7 @@ def test_a_step_and_its_parts_are_measured(method: str) -> None:
     assert measured["peak_memory_mb"] > 50
     steps = 30 * (1437 // 64)
     assert measured["projected_hours"] == pytest.approx(steps * 64 / measured["step_images_per_second"] / 3600)
+    assert measured["left_out"] == []
     assert json.loads(json.dumps(measured)) == measured
     assert "images/s" in speed.describe(measured)
 
@@ -42,44 +44,80 @@ def test_an_untrained_backbone_has_no_step_to_measure() -> None:
 
 
 def test_the_pil_pipeline_has_the_operations_of_the_preset_and_no_others() -> None:
-    first, second = speed._pil_transforms(config(preset="cifar10", augment__view2__solarize="0.2"))
+    first, second = pictures.pil_transforms(config(preset="cifar10", augment__view2__solarize="0.2"))
     names = [type(step).__name__ for step in first.transforms]
     assert names[:4] == ["RandomResizedCrop", "RandomHorizontalFlip", "RandomApply", "RandomGrayscale"]
     assert [type(step) for step in second.transforms[4:5]] == [v2.RandomSolarize]
-    digits, _ = speed._pil_transforms(config())
+    digits, _ = pictures.pil_transforms(config())
     assert "RandomHorizontalFlip" not in [type(step).__name__ for step in digits.transforms]
 
 
-def test_a_part_is_timed_until_the_device_has_done_it() -> None:
-    x = torch.randn(400, 400)
-    once, ten_times = (
-        speed._seconds(lambda: x @ x, torch.device("cpu")),
-        speed._seconds(lambda: [x @ x for _ in range(10)], torch.device("cpu")),
-    )
-    assert 3 < ten_times / once < 30
-
-
-class Asleep:
-    """A transform that takes 20 ms and no core."""
-
-    def __call__(self, picture: object) -> torch.Tensor:
-        time.sleep(0.02)
-        return torch.zeros(1)
-
-
 @pytest.mark.parametrize("workers", [1, 2, 4])
-def test_a_loader_is_as_fast_as_its_workers_and_no_faster(workers: int) -> None:
+def test_a_loader_is_as_fast_as_its_workers_and_no_faster(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that need 1 s a batch each, and start at once, deliver one batch each every second."""
+    clock = SimpleNamespace(now=0.0)
+
+    def bursts(dataset: pictures.Pictures, batch: int, **_: object) -> Iterator[tuple[int, int]]:
+        for number in range(len(dataset) // batch):
+            clock.now = 1.0 + number // workers
+            yield 0, 0
+
+    monkeypatch.setattr(pictures, "DataLoader", bursts)
+    monkeypatch.setattr(pictures, "time", SimpleNamespace(perf_counter=lambda: clock.now))
     images = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
-    seconds = speed._loader_seconds(images, 4, workers, (Asleep(), Asleep()))
-    assert seconds == pytest.approx(4 * 2 * 0.02 / workers, rel=0.3)
+    assert pictures.loader_seconds(images, 4, workers, (to_tensor, to_tensor)) == pytest.approx(1 / workers)
 
 
-def test_the_pil_pipeline_is_also_measured_around_the_step() -> None:
+def test_a_loader_gives_the_views_of_every_picture_to_what_uses_them() -> None:
     images, used = torch.zeros(4, 3, 8, 8, dtype=torch.uint8), []
-    transforms = (torchvision.transforms.ToTensor(), torchvision.transforms.ToTensor())
-    seconds = speed._loader_seconds(images, 4, 1, transforms, lambda x1, x2: used.append(time.sleep(0.05)))
-    assert len(used) == speed.PREFETCH + speed.MIN_TIMED
-    assert seconds == pytest.approx(0.05, rel=0.25)
+    seconds = pictures.loader_seconds(images, 4, 1, (to_tensor, to_tensor), lambda *views: used.append(views))
+    assert seconds > 0
+    assert len(used) == pictures.PREFETCH + pictures.MIN_TIMED
+    assert {view.shape for views in used for view in views} == {(4, 3, 8, 8)}
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(11, "Resource temporarily unavailable"), "DataLoader: [Errno 11] Resource temporarily unavailable"),
+        (
+            RuntimeError("Caught in worker 0.\n\nNo space left on device (28)\n"),
+            "DataLoader: No space left on device (28)",
+        ),
+    ],
+)
+def test_a_loader_that_cannot_be_had_is_left_out_and_the_reason_said(
+    error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where no process can be started, or /dev/shm is full."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(pictures, "DataLoader", broken)
+    with pytest.raises(pictures.LeftOut) as caught:
+        pictures.loader_seconds(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), 4, 1, (to_tensor, to_tensor))
+    assert str(caught.value) == reason
+
+
+def test_what_does_not_fit_the_time_is_measured_once_or_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[int] = []
+    said: list[str] = []
+    learn = speed.Trainer.learn
+
+    def counted(job: speed.Trainer, *views: torch.Tensor) -> object:
+        steps.append(1)
+        return learn(job, *views)
+
+    monkeypatch.setattr(speed.Trainer, "learn", counted)
+    measured = speed.measure(config("simclr"), "cpu", seconds=0, say=said.append)
+    assert len(steps) == 1
+    assert measured["pil_step_images_per_second"] is None
+    assert [line.split(":")[0] for line in measured["left_out"][:2]] == ["PIL pipeline", "PIL pipeline with the step"]
+    assert "and 0 s are left (--seconds gives more)" in measured["left_out"][0]
+    assert f"left out: {measured['left_out'][0]}\n" in speed.describe(measured)
+    assert said[:2] == ["evaluation", "a training step, 64 images"]
+    assert len(said) == speed.PARTS - (find_spec("lightly") is None)
 
 
 def test_settings_without_a_step_are_the_users_error() -> None:
@@ -104,7 +142,8 @@ def test_lightlys_transforms_have_the_size_of_the_preset(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "lightly", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "lightly.transforms", SimpleNamespace(byol_transform=module))
     monkeypatch.setattr(speed, "find_spec", lambda name: name == "lightly")
-    measured = speed.measure(config(), "cpu")
+    monkeypatch.setattr(speed, "loader_seconds", lambda *_, **__: 1.0)
+    measured = speed.measure(config(), "cpu", seconds=0)
     assert views == [(8, 0.0), (8, 0.0)]
-    assert measured["lightly_images_per_second"] > 0
+    assert measured["lightly_images_per_second"] == 64
     assert "lightly" in speed.describe(measured)
