@@ -166,18 +166,22 @@ def speed(
     from bench.config.schema import RunConfig
     from bench.files import dump_json
     from bench.planning import sweep_file
+    from bench.planning.threads import with_threads
     from bench.training import speed as speeds
     from bench.training import workers
+    from bench.training.start import guard_children
 
     options = sweep_file.options(None, {**flags, "method": method})
     planned = sweep_file.planned(None, options)
     if len(planned) > 1:
         raise UserError(f"--method {method}: name one; speed is measured a method at a time")
+    device = workers.devices(options.device)[0]
+    if device == "cpu":  # as a run alone would have them
+        planned = with_threads(planned, None, workers.available_cores())
+    guard_children()  # torch.compile and data loaders start some
+    config = RunConfig(**planned[0]["config"])
     measured = speeds.measure(
-        RunConfig(**planned[0]["config"]),
-        workers.devices(options.device)[0],
-        seconds,
-        lambda what: print(f"measuring {what}", file=sys.stderr, flush=True),
+        config, device, seconds, lambda what: print(f"measuring {what}", file=sys.stderr, flush=True)
     )
     print(dump_json(measured) if as_json else speeds.describe(measured), end="")
 

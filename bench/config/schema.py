@@ -147,7 +147,8 @@ class TrainConfig(Section):
     compile: bool = False
     """torch.compile the backbones; where that is not possible the log says so, and the result: `compiled`."""
     threads: int = Field(1, ge=1)
-    """CPU threads of one run. Recorded, not hashed: results are bit-equal for equal threads."""
+    """CPU threads of one run; by default, on this machine's CPU, cores / runs at a time, where steps are large enough.
+    Recorded, not hashed: results are bit-equal for equal threads."""
     checkpoint_epochs: int = Field(1, ge=1)
     """Epochs between checkpoints. Not hashed: it changes no result."""
 

@@ -1,11 +1,15 @@
 """Carries planned runs out on this machine."""
 
+from dataclasses import replace
+
 from rich.console import Console
 
 from bench.errors import UserError
 from bench.planning import plan
 from bench.planning.request import Request
+from bench.planning.threads import with_threads
 from bench.report import write
+from bench.runs import store
 from bench.training import livelog, workers
 from bench.training.orders import Orders
 
@@ -18,14 +22,16 @@ def local(request: Request, console: Console) -> int:
     """
     asked = request.options
     loggers = livelog.parse(asked.log)
-    names = workers.devices(asked.device) if request.open() else ["cpu"]  # looking for GPUs imports torch
+    names = workers.devices(asked.device) if request.open() else []  # looking for GPUs imports torch
+    if names == ["cpu"]:
+        request = replace(request, planned=with_threads(request.planned, asked.jobs, workers.available_cores()))
     ready = request.make_ready()
     for warning in ready.warnings:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     orders = Orders(
         runs=[str(run.path.absolute()) for run in ready.runs],
         data_dir=str(request.data_dir.absolute()),
-        device=names[0],
+        device=names[0] if names else "cpu",
         command=request.command,
         commit=ready.commit,
         dirty=ready.dirty,
@@ -33,8 +39,8 @@ def local(request: Request, console: Console) -> int:
     )
     if request.retry_failed:
         plan.retry(ready.runs)
-    threads = max(run["config"]["train"]["threads"] for run in request.planned)
-    outcome = workers.execute(ready.runs, orders, names, threads, asked.jobs, console)
+    threads = max((_threads(run) for run in ready.runs if not run.ended()), default=1)
+    outcome = workers.execute(ready.runs, orders, names or ["cpu"], threads, asked.jobs, console)
     reported = _report(request, console)
     if outcome.signal:
         console.print("interrupted: the same command resumes where the runs stopped")
@@ -46,6 +52,12 @@ def local(request: Request, console: Console) -> int:
         for run_id, reason in outcome.unfinished.items():
             console.print(f"  {run_id}: {reason}", soft_wrap=True)
     return int(bool(outcome.unfinished) or not reported)
+
+
+def _threads(run: store.RunDir) -> int:
+    """Threads of a run that was planned, now or by the command that began it; 1 if its plan cannot be read."""
+    config = store.read_run(run).config
+    return int(config["config"]["train"]["threads"]) if config else 1
 
 
 def _report(request: Request, console: Console) -> bool:

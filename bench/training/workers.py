@@ -172,6 +172,10 @@ def execute(
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     watcher = Watcher(runs, console, SimpleQueue())
     todo = [record.dir for record in watcher.unfinished.values()]
+    if todo and threads > 1:
+        at_a_time = jobs or default_jobs(names, threads, len(todo))
+        runs_text = f"{len(todo)} run{'s' * (len(todo) > 1)}"
+        console.print(f"{runs_text}, {min(at_a_time, len(todo))} at a time, {threads} threads each")
     deaths: list[str] = []
     heard: set[str] = set()
     idle = 0
