@@ -8,10 +8,12 @@ import pandas as pd
 from bench.report.columns import COLUMNS, DASH
 from bench.report.names import dataset_name, method_name
 from bench.runs.identity import seed_list
-from bench.tables.conditions import unlike
+from bench.tables.conditions import mixed, unlike
 from bench.tables.grid import on_board
 from bench.tables.leaderboard import Tables
 from bench.tables.statistics import TESTED_FROM
+
+MIXED = 3  # values of one kind that are named beside the most frequent
 
 
 def notes(tables: Tables, rows: pd.DataFrame) -> list[str]:
@@ -29,6 +31,7 @@ def notes(tables: Tables, rows: pd.DataFrame) -> list[str]:
         *_tests(tables, rows, name),
         *(["References (untrained, supervised) neither win nor are tested."] if rows["reference"].any() else []),
         *_conditions(tables, rows),
+        *_made_with(used),
         *_search(rows),
         *_missing(runs),
     ]
@@ -82,6 +85,30 @@ def _conditions(tables: Tables, rows: pd.DataFrame) -> Iterator[str]:
             f"NOT TRAINED ALIKE: {'; '.join(by_key)}. Differences are of these settings too, not of the methods alone"
             + (": no method is marked." if rows["mark"].eq("unlike").any() else ".")
         )
+
+
+def _made_with(used: pd.DataFrame) -> Iterator[str]:
+    """In what the runs behind the numbers were not made alike: code, versions, devices, threads."""
+    whole = used.groupby("method")["seed"].nunique()
+
+    def who(runs: list[tuple[str, int]]) -> str:
+        by_method: dict[str, list[int]] = {}
+        for method, seed in runs:
+            by_method.setdefault(method, []).append(seed)
+        return ", ".join(m if len(s) == whole[m] else f"{m} {_seeds(s)}" for m, s in by_method.items())
+
+    parts = []
+    for name, by_value in mixed(used).items():
+        (most, _), *others = by_value.items()
+        told = [f"{value} ({who(runs)})" for value, runs in others[:MIXED]]
+        told += [f"{len(others) - MIXED} more (runs.csv)"] * (len(others) > MIXED)
+        parts.append(f"{name} {most}, but {', '.join(told)}")
+    if parts:
+        yield f"NOT MADE ALIKE: {'; '.join(parts)}. Differences may come from that, too."
+
+
+def _seeds(seeds: list[int]) -> str:
+    return f"seed{'s' * (len(seeds) > 1)} {seed_list(seeds)}"
 
 
 def _search(rows: pd.DataFrame) -> Iterator[str]:

@@ -1,0 +1,69 @@
+"""Footnotes on what the runs of one table were not all made with."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_results import fake_experiment, fake_run, write_json
+
+from bench.report.notes import notes
+from bench.report.write import write
+from bench.tables.leaderboard import collect
+
+OTHER = "fedcba9876543210fedcba9876543210fedcba98"
+VERSIONS = {"python": "3.11.7", "torch": "2.15.0", "ssl-bench": "0.1.0"}
+
+
+def remade(run: Path, **provenance: Any) -> None:
+    """Change what a run says that it was made with."""
+    result = json.loads((run / "result.json").read_text())
+    write_json(run / "result.json", {**result, "provenance": {**result["provenance"], **provenance}})
+
+
+def said(results: Path, n_runs: dict[str, int], changed: dict[tuple[str, int], dict[str, Any]]) -> list[str]:
+    """The notes on such differences, of a table of these methods and numbers of seeds."""
+    for method, n in n_runs.items():
+        for seed in range(n):
+            run = fake_run(results / "e", method, seed, epochs=2)
+            remade(run, **changed.get((method, seed), {}))
+    tables = collect(results, ["e"])
+    return [note for note in notes(tables, tables.leaderboard) if note.startswith("NOT MADE ALIKE")]
+
+
+def test_runs_that_were_made_alike_have_no_note(tmp_path: Path) -> None:
+    elsewhere = {"host": "otherbox", "started": "2025-02-01T10:00:00+00:00", "command": "bench run --method byol"}
+    assert said(tmp_path, {"raft": 3, "byol": 3}, {("byol", 1): elsewhere}) == []
+
+
+@pytest.mark.parametrize(
+    ("provenance", "told"),
+    [
+        ({"git_commit": OTHER}, "commit 01234567, but fedcba98 (BYOL seed 1)"),
+        ({"git_dirty": True}, "commit 01234567, but 01234567 with uncommitted changes (BYOL seed 1)"),
+        ({"git_commit": ""}, "commit 01234567, but not recorded (BYOL seed 1)"),
+        ({"versions": VERSIONS}, "torch 2.14.1, but 2.15.0 (BYOL seed 1)"),
+        ({"device": "NVIDIA H100"}, "device cpu (made-up processor), but NVIDIA H100 (BYOL seed 1)"),
+        ({"threads": 8}, "threads 1, but 8 (BYOL seed 1)"),
+    ],
+)
+def test_what_one_run_was_made_with_otherwise_is_told(tmp_path: Path, provenance: dict[str, Any], told: str) -> None:
+    found = said(tmp_path, {"raft": 3, "byol": 3}, {("byol", 1): provenance})
+    assert found == [f"NOT MADE ALIKE: {told}. Differences may come from that, too."]
+
+
+def test_a_whole_method_is_named_without_its_seeds_and_many_values_are_counted(tmp_path: Path) -> None:
+    changed: dict[tuple[str, int], dict[str, Any]] = {("byol", seed): {"git_commit": OTHER} for seed in range(3)}
+    changed |= {("raft", seed): {"device": f"cpu (processor {seed})"} for seed in range(5)}
+    (note,) = said(tmp_path, {"simclr": 5, "byol": 3, "raft": 5}, changed)
+    assert "commit 01234567, but fedcba98 (BYOL); device cpu (made-up processor), but " in note
+    assert "cpu (processor 2) (RAFT seed 2), 2 more (runs.csv). Differences" in note
+
+
+def test_every_output_says_so(tmp_path: Path) -> None:
+    fake_experiment(tmp_path / "e", epochs=2)
+    for run in (tmp_path / "e" / "runs").glob("raft-*-s[12]"):
+        remade(run, device="NVIDIA H100", git_commit=OTHER, git_dirty=True)
+    for path in write(tmp_path, ["e"], ["md", "tex", "html"]):
+        assert "NOT MADE ALIKE" in path.read_text().replace("-{}", "-"), path
+        assert "RAFT seeds 1-2" in path.read_text().replace("-{}", "-"), path
