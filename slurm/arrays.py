@@ -21,6 +21,7 @@ from slurm.sweep import Sweep
 # Python takes a second to start; a signal in it would end the task as failed. Ignored signals stay so through exec.
 DEAF = shlex.join(["bash", "-c", 'trap "" USR2 TERM; exec "$0" "$@"'])
 PYTHON = f"{DEAF} {shlex.join([sys.executable, '-u', START])}"
+CONTROLLER = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")  # what it takes to reach it
 UNLIMITED = 10**6  # submitit's own limit of timeouts: ours counts progress instead
 
 
@@ -102,12 +103,10 @@ def _undisturbed() -> Iterator[None]:
 
 @contextlib.contextmanager
 def outside_of_jobs() -> Iterator[None]:
-    """Hide variables that sbatch would take for options: SBATCH_*, which win over the script's own, and, inside an
-    interactive job, that job's."""
-    prefixes = ("SBATCH_", "SLURM_") if "SLURM_JOB_ID" in os.environ else ("SBATCH_",)
-    hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(prefixes)}
-    if "SLURM_CONF" in hidden:
-        os.environ["SLURM_CONF"] = hidden["SLURM_CONF"]
+    """Hide variables that sbatch or the job's srun would take for options: SBATCH_*, which win over the script's own,
+    and SLURM_*, the user's or those of an interactive job that we are in."""
+    names = [name for name in os.environ if name.startswith(("SBATCH_", "SLURM_")) and name not in CONTROLLER]
+    hidden = {name: os.environ.pop(name) for name in names}
     try:
         yield
     finally:

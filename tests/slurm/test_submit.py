@@ -5,11 +5,9 @@ import json
 import os
 import pickle
 import shlex
-import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -379,37 +377,56 @@ def test_a_run_that_was_begun_elsewhere_outlives_a_refusal(fake: Fake, tmp_path:
     assert run.config.exists()
 
 
-def test_10_000_lost_runs_within_5_seconds(fake: Fake, tmp_path: Path) -> None:
+def test_slurm_is_asked_as_often_for_300_lost_runs_as_for_3(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A cluster that lost all of it: every run has a log, a note of its job, and a reason to be found."""
-    tasks = [[f"raft-0123abcd-s{i}"] for i in range(10_000)]
-    experiment = tmp_path / "exp"
-    made = submission.create(experiment, **{**CONTENT, "tasks": tasks})
-    arrays = tuple(submission.Array(str(100 + k), 1000 * k, 1000) for k in range(10))
-    replace(made, arrays=arrays).write()
-    for i, (run_id,) in enumerate(tasks):
-        folder = experiment / "runs" / run_id
-        os.makedirs(folder)  # noqa: PTH103  faster
-        (folder / "config.json").write_text("{}")
-        (made.folder / "tasks" / f"{i}.json").write_text("{}")
-        for suffix in ("log.out", "log.err"):
-            (made.folder / f"{100 + i // 1000}_{i % 1000}_0_{suffix}").write_text("")
-    start = time.monotonic()
-    counts = status.survey(experiment, jobs_of).counts
-    seconds = time.monotonic() - start
-    shutil.rmtree(experiment)
-    assert counts == {"lost": 10_000}
-    assert seconds < 5
+    asked, listed = [], []
+    list_directory = os.listdir
+
+    def listdir(path: Path) -> list[str]:
+        listed.append(Path(path))
+        return list_directory(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    for n in (3, 300):
+        experiment = tmp_path / f"exp{n}"
+        tasks = [[f"raft-0123abcd-s{i}"] for i in range(n)]
+        made = submission.create(experiment, **{**CONTENT, "tasks": tasks})
+        replace(made, arrays=tuple(submission.Array(str(100 + k), k * n // 3, n // 3) for k in range(3))).write()
+        for i, (run_id,) in enumerate(tasks):
+            folder = experiment / "runs" / run_id
+            folder.mkdir(parents=True)
+            (folder / "config.json").write_text("{}")
+            (made.folder / "tasks" / f"{i}.json").write_text("{}")
+            (made.folder / f"{100 + i // (n // 3)}_{i % (n // 3)}_0_log.out").write_text("")
+        assert status.survey(experiment, jobs_of).counts == {"lost": n}
+        asked.append(len(fake.calls("")))
+        assert len([path for path in listed if path.is_relative_to(made.folder)]) == 2
+    assert asked == [3, 6], "scontrol, squeue and sacct, once each"
 
 
 def test_from_inside_a_job(fake: Fake, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
     """sbatch would inherit an interactive job's limits from its variables."""
     fake.say("sbatch", FAKE.replace("cd ", "export -p | grep SLURM_ >$(dirname $0)/seen; cd ", 1))
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
-    monkeypatch.setenv("SLURM_MEM_PER_CPU", "100")
-    monkeypatch.setenv("SLURM_CONF", "here")
+    variables = {"SLURM_JOB_ID": "7", "SLURM_MEM_PER_CPU": "100", "SLURM_CONF": "here"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     launch.submit(sweep(tmp_path, 1), console)
     assert (fake.folder / "seen").read_text() == 'declare -x SLURM_CONF="here"\n'
-    assert os.environ["SLURM_JOB_ID"] == "7"
+    assert variables.items() <= os.environ.items()
+
+
+def test_the_users_variables_for_srun_do_not_reach_the_job(
+    fake: Fake, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """srun reads SLURM_* in the job's script; what it takes to reach the controller stays."""
+    fake.say("sbatch", FAKE.replace("cd ", "export -p | grep SLURM_ >$(dirname $0)/seen; cd ", 1))
+    for name in ("SLURM_JWT", "SLURM_GPUS", "SLURM_PARTITION", "SLURM_HINT"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.delenv("SLURM_CONF", raising=False)
+    launch.submit(sweep(tmp_path, 1), console)
+    assert (fake.folder / "seen").read_text() == 'declare -x SLURM_JWT="x"\n'
 
 
 def test_slurms_complaints_fit_on_a_line() -> None:
