@@ -126,6 +126,14 @@ class Profile(BaseModel):
                 raise ValueError(f"{text!r} has a backslash, which sbatch would drop")
         return value
 
+    @field_validator("sbatch", mode="before")
+    @classmethod
+    def _values(cls, options: Any) -> Any:
+        for name, value in options.items() if isinstance(options, dict) else ():
+            if not isinstance(value, (str, int, float)):
+                raise ValueError(f"{name} = {value!r}: should be a text, a number, or true for no value")
+        return options
+
     @field_validator("environment", "sbatch")
     @classmethod
     def _names(cls, table: dict[str, Any], info: Any) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def configuration() -> dict[str, str]:
 def check_partition(names: str) -> None:
     """Raises UserError if one of these (separated by commas) is no partition; sbatch alone would say no more."""
     output = call("sinfo", "--all", "--noheader", "--format=%R")
-    known = [row[0] for row in _rows("sinfo", output, r"\S+")]
+    known = [row[0].rstrip("*") for row in _rows("sinfo", output, r"\S+")]  # *: the default one
     for name in names.split(",") if known else ():
         if name not in known:
             raise unknown("partition", name, known)

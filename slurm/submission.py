@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import UserError
-from bench.files import dump_json, parse_json, write_atomic
+from bench.files import dump_json, file_system_time, parse_json, write_atomic
 from slurm import commands
 
 SCHEMA = 1
@@ -93,7 +93,8 @@ class Submission:
             return False
         if self.host == platform.node():
             return Path(f"/proc/{self.pid}").exists()
-        return time.time() - (self.folder / "submission.json").stat().st_mtime < SUBMITTING_SECONDS
+        now = file_system_time(self.folder) or time.time()
+        return now - (self.folder / "submission.json").stat().st_mtime < SUBMITTING_SECONDS
 
     def orphans(self) -> list[str]:
         """Arrays that SLURM took from a submitter who died before it could write them down. Raises SlurmError.

@@ -76,6 +76,10 @@ def test_margins(own: Path) -> None:
         ('[lab]\npartition = "a\\nb"\n', ":2: profile 'lab': partition: 'a\\nb' has a line break"),
         ('[lab]\n[lab.environment]\n"A B" = "x"\n', ":2: profile 'lab': environment: 'A B' is not a name"),
         ('[lab]\nsbatch = { "x; rm" = "y" }\n', ":2: profile 'lab': sbatch: 'x; rm' is not a name"),
+        (
+            "[lab]\nsbatch = { nice = [1] }\n",
+            ":2: profile 'lab': sbatch: nice = [1]: should be a text, a number, or true",
+        ),
         ('[lab]\non_code_change = "ask"\n', ":2: profile 'lab': on_code_change: 'ask': input should be 'refuse'"),
         ('\npartition = "x"\n', ":2: 'partition' stands outside a profile"),
         ("[lab]\npartition = \n", ":2: not valid TOML: "),

@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -301,6 +302,19 @@ def test_runs_are_not_lost_while_they_are_being_submitted(fake: Fake, tmp_path: 
     assert jobs[run_id] == Job("queued", "being submitted")
     replace(made, pid=2**22 + 1).write()  # its process is gone
     assert jobs_of(request.experiment, [run_id])[0][run_id].state == "ended"
+
+
+@pytest.mark.parametrize("ahead", [-3600, 0, 3600])
+def test_another_hosts_submitter_is_judged_by_the_file_systems_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    """Clocks of login nodes differ: with this machine's, a live submitter's arrays would be cancelled."""
+    made = replace(submission.create(tmp_path / "exp", **CONTENT), host="elsewhere")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + ahead)
+    assert made.in_progress()
+    os.utime(made.folder / "submission.json", (now - 200, now - 200))
+    assert not made.in_progress()
 
 
 def test_what_a_dead_submitter_left_in_the_queue_is_cancelled(fake: Fake, tmp_path: Path, console: Console) -> None:
