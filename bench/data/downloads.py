@@ -17,11 +17,12 @@ import torch
 import torchvision
 
 from bench.config.schema import DataConfig
+from bench.data import idx
 from bench.data.cache import cached
 from bench.data.pictures import array_batches
 from bench.data.split import Source, Split
 from bench.data.storage import exclusive
-from bench.errors import UserError
+from bench.errors import UserError, few
 
 Part = Literal["train", "test"]
 
@@ -47,7 +48,11 @@ class Library:
     cls: str
     arguments: dict[Part, dict[str, Any]]
     files: str
-    """What it downloads, and where it looks for that below the data directory {}."""
+    """What may be put where below the data directory {}, in words: what a reader without a network is told."""
+    places: tuple[str, ...]
+    """Where that is, as glob patterns."""
+    own: Callable[[Path, bool], Any] | None = None
+    """(data directory, training?) -> the same, from files that torchvision would not take; None if there are none."""
 
     def __call__(self, config: DataConfig, data_dir: Path) -> tuple[Split, Callable[[], Split]]:
         """The training split, and a function that reads the test split.
@@ -65,40 +70,64 @@ class Library:
         create = getattr(torchvision.datasets, self.cls)
         with _reading(self, data_dir):
             try:
-                data = create(str(data_dir), **self.arguments[part], download=False)
-            except READ_ERRORS:  # missing or damaged
-                data = create(str(data_dir), **self.arguments[part], download=True)
+                data = self.own(data_dir, part == "train") if self.own else None
+            except ValueError as error:
+                raise UserError(f"{self.name}: {error}: replace it, or remove it to have it downloaded") from None
+            if data is None:
+                try:
+                    data = create(str(data_dir), **self.arguments[part], download=False)
+                except READ_ERRORS:  # missing or damaged
+                    data = create(str(data_dir), **self.arguments[part], download=True)
         pixels = torch.as_tensor(data.data)
         if pixels.ndim == 3:  # gray
             pixels = pixels[:, None]
         elif pixels.shape[1] != 3:  # channels last
             pixels = pixels.permute(0, 3, 1, 2)
         labels = data.targets if hasattr(data, "targets") else data.labels
-        classes = getattr(data, "classes", range(10))  # SVHN's classes are its digits
-        return Source(len(pixels), tuple(map(str, classes)), array_batches(pixels, labels, size))
+        of_class = getattr(create, "classes", range(10))  # SVHN's classes are its digits
+        return Source(
+            len(pixels), tuple(map(str, getattr(data, "classes", of_class))), array_batches(pixels, labels, size)
+        )
 
 
 BY_FLAG: dict[Part, dict[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
 
-cifar10 = Library("cifar10", "CIFAR10", BY_FLAG, "cifar-10-python.tar.gz into {}")
-cifar100 = Library("cifar100", "CIFAR100", BY_FLAG, "cifar-100-python.tar.gz into {}")
+cifar10 = Library(
+    "cifar10",
+    "CIFAR10",
+    BY_FLAG,
+    "cifar-10-python.tar.gz as published, or the folder cifar-10-batches-py unpacked from it, into {}",
+    ("cifar-10-python.tar.gz", "cifar-10-batches-py"),
+)
+cifar100 = Library(
+    "cifar100",
+    "CIFAR100",
+    BY_FLAG,
+    "cifar-100-python.tar.gz as published, or the folder cifar-100-python unpacked from it, into {}",
+    ("cifar-100-python.tar.gz", "cifar-100-python"),
+)
 stl10 = Library(
     "stl10",
     "STL10",
     {"train": {"split": "train+unlabeled"}, "test": {"split": "test"}},
-    "stl10_binary.tar.gz into {}",
+    "stl10_binary.tar.gz as published, or the folder stl10_binary unpacked from it, into {}",
+    ("stl10_binary.tar.gz", "stl10_binary"),
 )
 fashion_mnist = Library(
     "fashion_mnist",
     "FashionMNIST",
     BY_FLAG,
-    "{{train,t10k}}-images-idx3-ubyte.gz and {{train,t10k}}-labels-idx1-ubyte.gz into {}/FashionMNIST/raw",
+    "{{train,t10k}}-images-idx3-ubyte and {{train,t10k}}-labels-idx1-ubyte, unpacked or as .gz, "
+    "into {}/FashionMNIST/raw",
+    ("FashionMNIST/raw/*-ubyte*",),
+    idx.fashion_mnist,
 )
 _svhn = Library(
     "svhn",
     "SVHN",
     {"train": {"split": "train"}, "test": {"split": "test"}},
-    "train_32x32.mat and test_32x32.mat into {}",
+    "train_32x32.mat and test_32x32.mat as published into {}",
+    ("train_32x32.mat", "test_32x32.mat"),
 )
 
 
@@ -126,8 +155,14 @@ def _reading(library: Library, data_dir: Path) -> Iterator[None]:
     except UserError:
         raise
     except READ_ERRORS as error:
+        there = sorted(path.name for place in library.places for path in data_dir.glob(place))
+        state = (
+            f"in {data_dir} is incomplete, damaged or not as published ({few(there)})"
+            if there
+            else (f"is not in {data_dir}")
+        )
         raise UserError(
-            f"{library.name} is not in {data_dir} and could not be downloaded ({_reason(error)}): "
+            f"{library.name} {state} and could not be downloaded ({_reason(error)}): "
             f"put {library.files.format(data_dir)}, or use --data-dir"
         ) from None
     finally:
