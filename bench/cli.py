@@ -167,9 +167,7 @@ def speed(
     from bench.files import dump_json
     from bench.planning import sweep_file
     from bench.planning.threads import with_threads
-    from bench.training import speed as speeds
-    from bench.training import workers
-    from bench.training.start import guard_children
+    from bench.training import start, workers
 
     options = sweep_file.options(None, {**flags, "method": method})
     planned = sweep_file.planned(None, options)
@@ -178,7 +176,9 @@ def speed(
     device = workers.devices(options.device)[0]
     if device == "cpu":  # as a run alone would have them
         planned = with_threads(planned, None, workers.available_cores())
-    guard_children()  # torch.compile and data loaders start some
+    start.guard_children()  # torch.compile and data loaders start some
+    from bench.training import speed as speeds  # torch with it, which `devices` prepares for
+
     config = RunConfig(**planned[0]["config"])
     measured = speeds.measure(
         config, device, seconds, lambda what: print(f"measuring {what}", file=sys.stderr, flush=True)

@@ -1,5 +1,6 @@
 """Carries planned runs out on this machine."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from rich.console import Console
@@ -49,9 +50,18 @@ def local(request: Request, console: Console) -> int:
         failed = outcome.failed and not request.retry_failed
         hint = " (--retry-failed executes failed runs again)" if failed else ": the same command resumes them"
         console.print(f"{len(outcome.unfinished)} of {len(ready.runs)} runs did not finish{hint}", style="bold")
-        for run_id, reason in outcome.unfinished.items():
-            console.print(f"  {run_id}: {reason}", soft_wrap=True)
+        for line in _reasons(outcome.unfinished):
+            console.print(f"  {line}", soft_wrap=True)
     return int(bool(outcome.unfinished) or not reported)
+
+
+def _reasons(unfinished: Mapping[str, str]) -> list[str]:
+    """A line for each reason: "raft-0123abcd-s0 and 4 more: its worker ended with status 1 (...)"."""
+    runs: dict[str, list[str]] = {}
+    for run_id, reason in unfinished.items():
+        runs.setdefault(reason, []).append(run_id)
+    more = {reason: f" and {len(ids) - 1} more" if len(ids) > 1 else "" for reason, ids in runs.items()}
+    return [f"{ids[0]}{more[reason]}: {reason}" for reason, ids in runs.items()]
 
 
 def _threads(run: store.RunDir) -> int:

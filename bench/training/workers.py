@@ -9,7 +9,6 @@ import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from queue import SimpleQueue
 
 from rich.console import Console
@@ -18,11 +17,12 @@ from bench.errors import UserError, unknown
 from bench.files import dump_json
 from bench.runs.progress import Watcher
 from bench.runs.store import RunDir
+from bench.training import start
 from bench.training.last_turn import further_workers
 from bench.training.orders import Orders
 
 DEVICES = ("auto", "cpu", "cuda")
-START = str(Path(__file__).with_name("start.py"))
+START = start.__file__
 MAX_IDLE = 1  # further attempts after one in which workers died before they began a run
 
 
@@ -30,6 +30,7 @@ def devices(choice: str) -> list[str]:
     """ "auto" | "cpu" | "cuda" -> device names, one for each device of this machine. Raises UserError."""
     if choice not in DEVICES:
         raise unknown("device", choice, DEVICES)
+    start.free_threads()  # what torch binds this process to, its workers inherit
     import torch
 
     gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if choice != "cpu" else []
@@ -54,9 +55,6 @@ class LocalWorkers:
 
     What several workers say (the traceback of a broken installation) is told once, also over several attempts that
     share the set `heard`.
-
-    Threads that wait for each other sleep (OMP_WAIT_POLICY): where other programs use the cores too, two threads that
-    spin made a step of `quick` 24 times as long as one thread, two that sleep 1.2 to 1.7 times.
     """
 
     def __init__(self, settings: Orders, jobs: int, names: list[str], heard: set[str] | None = None) -> None:
@@ -76,10 +74,7 @@ class LocalWorkers:
             device = self._names[i % len(self._names)]
             own = replace(self._settings, device=device, parent=os.getpid(), slot=i)
             process = subprocess.Popen(
-                [sys.executable, START, "bench.training.worker"],
-                stdin=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
+                [sys.executable, START, "bench.training.worker"], stdin=subprocess.PIPE, stderr=subprocess.PIPE
             )
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError):  # killed already: its exit status tells

@@ -22,7 +22,9 @@ import json, os, random, subprocess, sys
 import bench, methods, slurm.cancel, theirs
 child = subprocess.run([sys.executable, "-c", "import random; print(random.__file__)"], capture_output=True, text=True)
 files = [m.__file__ for m in (bench, methods, slurm, random, theirs)]
-print(json.dumps({"files": files, "child": child.stdout.strip(), "argv": sys.argv[1:], "name": __name__}))
+openmp = {name: value for name, value in os.environ.items() if name.startswith(("OMP_", "GOMP_"))}
+found = {"files": files, "child": child.stdout.strip(), "argv": sys.argv[1:], "name": __name__, "openmp": openmp}
+print(json.dumps(found))
 """
 STDLIB = Path(os.__file__).parent
 
@@ -58,7 +60,7 @@ def shown(folder: Path, path: str, *arguments: str, **environment: str) -> Mappi
 
 def test_modules_are_ours_and_pythons_and_pythonpath_still_serves_others(hostile: Path, tmp_path: Path) -> None:
     theirs = tmp_path / "theirs"
-    found = shown(theirs, f"{theirs}", "-u", "-m", "show", "-m", "x")
+    found = shown(theirs, f"{theirs}", "-u", "-m", "show", "-m", "x", OMP_PROC_BIND="true", GOMP_CPU_AFFINITY="0")
     root = Path(bench.__file__).parents[1]
     assert found == {
         "files": [
@@ -69,6 +71,7 @@ def test_modules_are_ours_and_pythons_and_pythonpath_still_serves_others(hostile
         "child": str(STDLIB / "random.py"),
         "argv": ["-m", "x"],
         "name": "__main__",
+        "openmp": {"OMP_WAIT_POLICY": "PASSIVE"},
     }
 
 

@@ -1,14 +1,16 @@
 """Worker processes of this machine: how many, what becomes of those that die."""
 
 import io
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from bench.files import dump_json
 from bench.planning import plan
-from bench.runs import store
+from bench.runs import progress, store
 from bench.training import last_turn, workers
 from bench.training.orders import Orders
 
@@ -146,3 +148,26 @@ def test_further_workers_have_to_fit_into_memory(tmp_path: Path, memory: Callabl
     assert more() == 0
     (tmp_path / "proc/meminfo").unlink()
     assert more() == 0
+
+
+def test_a_run_that_lives_on_another_machine_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine's clock says: here it is five minutes ahead of the file system's."""
+    monkeypatch.chdir(tmp_path)
+    Path("nothing.py").write_text("")
+    monkeypatch.setattr(workers, "START", "nothing.py")
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 300)
+    runs = plan.write(plan.plan(["random"], [0], "quick", {}, {}, "x"), tmp_path)
+    (runs[0].path / "claim-1.json").write_text('{"machine": "elsewhere"}')
+    out = io.StringIO()
+
+    def sleep(seconds: float) -> None:
+        if "waiting for 1 runs that another process is executing" in out.getvalue():
+            metrics, timing = dict.fromkeys(("test_linear_top1", "test_knn_top1"), 1.0), {"train_seconds": 1.0}
+            content = {"metrics": metrics, "timing": {**timing, "eval_seconds": 1.0}}
+            runs[0].result.write_text(dump_json({"schema": 1, "run_id": runs[0].run_id, **content}))
+
+    monkeypatch.setattr(progress.time, "sleep", sleep)
+    orders = Orders([], str(tmp_path), "cpu", command="test", commit="", dirty=False)
+    assert workers.execute(runs, orders, ["cpu"], 1, None, Console(file=out, width=200)).unfinished == {}
+    assert "done in 2 s" in out.getvalue()
