@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from bench.data.split import Split
 from bench.errors import UserError, few
 
-MANY_FLAT = 0.01  # of a split's images
+MANY = 0.01  # of a split's images
+LITTLE_CONTRAST = 0.01  # standard deviation, of pixels in [0, 1]: below, a picture is as good as black
 MANY_SHARED = 0.1  # of the test images: beyond, accuracies would be of memory
 
 
@@ -16,8 +17,10 @@ def of_split(split: Split, part: str) -> list[str]:
     if split.skipped:
         reasons = few([f"{name} ({reason})" for name, reason in split.skipped])
         lines.append(f"left out {len(split.skipped)} unreadable {part} images: {reasons}")
-    if split.flat and len(split.flat) >= MANY_FLAT * n:
+    if split.flat and len(split.flat) >= MANY * n:
         lines.append(f"{len(split.flat)} of {n} {part} images are of one colour: {_names(split, split.flat)}")
+    elif max(split.std) < LITTLE_CONTRAST:
+        lines.append(f"pixels of {part} images hardly differ (standard deviation {max(split.std):.4f}, white is 1)")
     if split.several:
         lines.append(
             f"{len(split.several)} {part} images have several frames or pages, of which the first is taken: "
@@ -26,6 +29,8 @@ def of_split(split: Split, part: str) -> list[str]:
     labels: dict[str, set[int]] = defaultdict(set)
     for digest, label in zip(split.digests, split.labels.tolist(), strict=False):
         labels[digest].add(label)
+    if split.digests and n - len(labels) >= MANY * n:
+        lines.append(f"{n - len(labels)} of {n} {part} images are copies (the same bytes) of others")
     if torn := [i for i, digest in enumerate(split.digests) if len(labels[digest]) > 1]:
         lines.append(f"{len(torn)} {part} images have copies (the same bytes) in other classes: {_names(split, torn)}")
     return lines

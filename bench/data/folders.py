@@ -210,7 +210,7 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def _below(entry: os.DirEntry[str], top: Path) -> str:
-    return Path(entry.path).relative_to(top).as_posix()
+    return entry.path.removeprefix(str(top)).lstrip("/")  # Path.relative_to takes ten times as long
 
 
 def _composed(name: str) -> str:

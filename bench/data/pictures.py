@@ -1,6 +1,7 @@
 """Image files and arrays -> uint8 images of one size.
 
-What a file's picture is, whatever its format; numbered by VERSION, as caches of other rules are made anew:
+What a file's picture is, whatever its format. The rules have a VERSION: caches of another one are made anew. They are
+no part of a folder's fingerprint, which is of names and bytes: runs keep their names.
 - Eight bits a channel are taken as they are; palettes, CMYK and one bit become RGB as Pillow does it.
 - Gray of 16 or 32 bits is divided by 257: white is 65535. An image whose values end below 4096 is refused, as it is
   of 12 bits or fewer in a larger file and would be black; so are values beyond 0..65535. Of colours of 16 bits the
@@ -12,6 +13,7 @@ What a file's picture is, whatever its format; numbered by VERSION, as caches of
 """
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
@@ -22,6 +24,9 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 from bench.data.split import Batch, Pixels
+
+# Pillow warns of its own lines, not of files; what matters raises.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 VERSION = 2
 AT_ONCE = 256  # images in memory

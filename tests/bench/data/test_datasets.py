@@ -262,7 +262,9 @@ def test_a_file_system_that_locks_no_files_is_one_line_that_says_what_to_do(
     def refuse(file: object, operation: int) -> None:
         raise OSError(37, "No locks available")
 
+    data.load(config(folder, 8), data_dir)
     monkeypatch.setattr("fcntl.flock", refuse)
+    data.load(config(folder, 8), data_dir)  # what is cached needs no lock
     for name in (folder, "cifar10"):
         line = message(config(name), data_dir)
         assert f"the file system of {data_dir}" in line

@@ -1,5 +1,6 @@
 """Files of any format -> pictures: what is black, what is white, what is up, and what is refused."""
 
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from image_folders import config, message, picture
-from PIL import Image, TiffImagePlugin
+from PIL import Image, PngImagePlugin, TiffImagePlugin
 from torchvision.transforms.v2 import functional as tv
 
 from bench.data import datasets as data
@@ -214,3 +215,32 @@ def test_a_refused_image_is_named_with_the_reason(folder: Path, data_dir: Path) 
     Image.fromarray(RAMP.astype(np.int32)).save(folder / "train" / "cat" / "x.tif")
     line = message(config(folder), data_dir)
     assert "1 of 61 images are unreadable: train/cat/x.tif (its values end at 255 of 65535" in line
+
+
+def test_a_set_without_contrast_is_told(folder: Path, data_dir: Path) -> None:
+    mask = Image.fromarray((np.arange(256).reshape(16, 16) % 4).astype(np.uint8))  # levels 0 to 3: black to the eye
+    for i, image in enumerate(sorted((folder / "train").rglob("*.png"))):
+        mask.save(image, pnginfo=note(i))
+    assert data.load(config(folder), data_dir).check() == [
+        "pixels of training images hardly differ (standard deviation 0.0044, white is 1)"
+    ]
+    for i, image in enumerate(sorted((folder / "train").rglob("*.png"))):
+        Image.new("L", (16, 16), i % 5).save(image, pnginfo=note(i))
+    (first, *rest) = data.load(config(folder), data_dir).check()
+    assert first.startswith("60 of 60 training images are of one colour: train/cat/000.png, train/cat/001.png,")
+    assert rest == []
+
+
+def note(number: int) -> PngImagePlugin.PngInfo:
+    """Makes equal pictures different files."""
+    info = PngImagePlugin.PngInfo()
+    info.add_text("number", str(number))
+    return info
+
+
+def test_many_copies_in_a_class_are_told(folder: Path, data_dir: Path) -> None:
+    for i in range(1, 20):
+        shutil.copy(folder / "train" / "cat" / "000.png", folder / "train" / "cat" / f"{i:03}.png")
+    assert data.load(config(folder), data_dir).check() == [
+        "19 of 60 training images are copies (the same bytes) of others"
+    ]
