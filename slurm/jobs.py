@@ -89,10 +89,17 @@ class _Traces:
     """What the tasks of a submission left in its folder, listed once: there may be thousands."""
 
     def __init__(self, submission: Submission) -> None:
-        logs = (re.fullmatch(r"(\d+(?:_\d+)?)_\d+_log\.out", name) for name in os.listdir(submission.folder))
+        logs = (re.fullmatch(r"(\d+(?:_\d+)?)_\d+_log\.out", name) for name in _names(submission.folder))
         self.logs = {log[1]: log[0] for log in logs if log}
         """File name by the name of the job."""
-        self.noted = set(os.listdir(submission.folder / "tasks"))
+        self.noted = set(_names(submission.folder / "tasks"))
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:  # nothing to be told of it
+        return []
 
 
 def _end(submission: Submission, index: int, task: TaskId, reason: str, traces: _Traces) -> Job:

@@ -163,7 +163,13 @@ def read_all(experiment: Path) -> tuple[list[Submission], list[str]]:
     """All submissions of an experiment, oldest first, and a line on each folder that cannot be read."""
     jobs = experiment / "jobs"
     submissions, problems = [], []
-    for folder in sorted(jobs.iterdir()) if jobs.is_dir() else []:
+    try:
+        folders = sorted(jobs.iterdir())
+    except FileNotFoundError:
+        folders = []
+    except OSError as error:
+        return [], [f"{jobs} cannot be read ({error.strerror}): jobs are not known"]
+    for folder in folders:
         if folder.is_dir():
             try:
                 submissions.append(read(folder))

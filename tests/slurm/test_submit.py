@@ -125,7 +125,7 @@ def test_the_script_asks_for_what_the_profile_says(fake: Fake, tmp_path: Path, c
     assert """\nexport A="x'; rm -rf \\$HOME"\n""" in script and "spread" not in script
 
 
-def test_only_what_nobody_is_at_is_submitted(fake: Fake, tmp_path: Path, console: Console) -> None:
+def test_only_what_has_no_live_process_is_submitted(fake: Fake, tmp_path: Path, console: Console) -> None:
     """10 runs, 4 + 4 + 2 tasks: done, planned, running, failed, timed out, and gone from SLURM's memory."""
     request = sweep(tmp_path)
     launch.submit(request, console)
@@ -615,6 +615,20 @@ def test_a_submission_of_another_version(fake: Fake, tmp_path: Path, change: dic
     assert not found
     reason = "(written by another version of this program): its jobs are not known"
     assert problem == f"{made.folder}: submission.json cannot be read {reason}"
+
+
+def test_folders_of_submissions_that_cannot_be_read(fake: Fake, tmp_path: Path, console: Console) -> None:
+    request = sweep(tmp_path, 1)
+    launch.submit(request, console)
+    (only(tmp_path).folder / "tasks").rmdir()
+    ((_, job),) = jobs_of(request.experiment, [request.planned[0]["run_id"]])[0].items()
+    assert job.detail == "job 101: SLURM does not know it any more"
+    (tmp_path / "exp").mkdir()
+    (tmp_path / "exp" / "jobs").write_text("no folder")
+    assert submission.read_all(tmp_path / "exp") == (
+        [],
+        [f"{tmp_path}/exp/jobs cannot be read (Not a directory): jobs are not known"],
+    )
 
 
 def test_what_a_later_version_adds_does_not_matter(tmp_path: Path) -> None:
