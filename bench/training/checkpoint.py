@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 
+from bench.errors import UserError
 from bench.files import sync_directory, write_atomic
 from bench.runs.store import RunDir
 
-UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, EOFError, struct.error, zlib.error, zipfile.BadZipFile)
+DAMAGED = (ValueError, RuntimeError, EOFError, struct.error, zlib.error, zipfile.BadZipFile)  # of a zip file
 
 
 def save(run: RunDir, state: dict[str, Any]) -> None:
@@ -30,13 +31,19 @@ def save(run: RunDir, state: dict[str, Any]) -> None:
 
 
 def load(run: RunDir) -> tuple[dict[str, Any] | None, list[str]]:
-    """The newest readable checkpoint (on the CPU), None if there is none; and a line on each that was not readable."""
+    """The newest undamaged checkpoint (on the CPU), None if there is none; and a line on each that was damaged.
+
+    A damaged one is put aside. Raises UserError on one that is whole and cannot be read (another version wrote it), and
+    OSError where the file system does not give it: neither is damage, and what was computed stays where it is.
+    """
     problems: list[str] = []
     for path in (run.checkpoint, run.previous_checkpoint):
         if path.exists():
             try:
                 return _read(path, run.run_id), problems
-            except UNREADABLE as error:
+            except UserError:
+                raise
+            except DAMAGED as error:
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 problems.append(f"{path.name} is damaged ({reason}): trying what was saved before it")
                 path.replace(path.with_name("checkpoint.damaged.pt"))  # it must not become the previous one
@@ -50,14 +57,28 @@ def discard(run: RunDir) -> None:
     run.checkpoint.with_name("checkpoint.damaged.pt").unlink(missing_ok=True)
 
 
+def misfit(name: str, error: Exception) -> UserError:
+    """What to say of a checkpoint that is whole, but is not what this version of the program writes."""
+    lacks = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split()[:30])
+    return UserError(
+        f"{name} was written by another version of the program, of a method or of torch ({lacks}): continue it with "
+        "that version, or move it away to train from the beginning"
+    )
+
+
 def _read(path: Path, run_id: str) -> dict[str, Any]:
-    with zipfile.ZipFile(path) as archive:  # torch.load itself does not verify the checksums
+    content = io.BytesIO(path.read_bytes())
+    with zipfile.ZipFile(content) as archive:  # torch.load itself does not verify the checksums
         if (bad := archive.testzip()) is not None:
             raise ValueError(f"checksum of {bad} is wrong")
+    content.seek(0)
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
+        owner = state["run_id"]
     except pickle.UnpicklingError:
-        raise ValueError("it holds more than tensors, numbers and text") from None
-    if state["run_id"] != run_id:
-        raise ValueError(f"it belongs to {state['run_id']}")
+        raise misfit(path.name, ValueError("it holds more than tensors, numbers and text")) from None
+    except (RuntimeError, ValueError, LookupError, TypeError) as error:
+        raise misfit(path.name, error) from error
+    if owner != run_id:
+        raise ValueError(f"it belongs to {owner}")
     return state

@@ -94,7 +94,7 @@ class LiveLog:
             try:
                 self.loggers[name] = LOGGERS[name](run, planned)
             except Exception as error:
-                log.warning("--log %s: left out (%s)", name, error)
+                log.warning("--log %s: left out (%s)", name, _reason(error))
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Show a row of metrics.jsonl."""
@@ -109,5 +109,10 @@ class LiveLog:
             try:
                 call(logger)
             except Exception as error:
-                log.warning("--log %s: left out from here on (%s)", name, error)
+                log.warning("--log %s: left out from here on (%s)", name, _reason(error))
                 del self.loggers[name]
+
+
+def _reason(error: Exception) -> str:
+    """In one line, whatever a logger says."""
+    return " ".join(str(error).split()) or type(error).__name__

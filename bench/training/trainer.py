@@ -260,19 +260,25 @@ class Trainer:
             "attempts": self.attempts,
         }
 
+    def _take_up(self, state: dict[str, Any]) -> None:
+        self.method.load_state_dict(state["method"])
+        if self.optimizer:
+            self.optimizer.load_state_dict(state["optimizer"])
+        self.online.layer.load_state_dict(state["online"])
+        self.online.optimizer.load_state_dict(state["online_optimizer"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.losses, self.last_loss = state["losses"], state["last_loss"]
+
     def _resume(self) -> list[dict[str, Any]]:
-        """Take up the newest readable checkpoint, and forget what was logged after it; returns what was before."""
+        """Take up the newest checkpoint, and forget what was logged after it; returns what was before. UserError."""
         state, problems = checkpoint.load(self.dir)
         for problem in problems:
             log.warning("%s: %s", self.dir.run_id, problem)
         if state is not None:
-            self.method.load_state_dict(state["method"])
-            if self.optimizer:
-                self.optimizer.load_state_dict(state["optimizer"])
-            self.online.layer.load_state_dict(state["online"])
-            self.online.optimizer.load_state_dict(state["online_optimizer"])
-            self.step, self.seconds = state["step"], state["seconds"]
-            self.losses, self.last_loss = state["losses"], state["last_loss"]
+            try:
+                self._take_up(state)
+            except (LookupError, RuntimeError, ValueError, TypeError) as error:
+                raise checkpoint.misfit("the checkpoint", error) from error
             log.info("resumed at step %d", self.step)
             own = {**self.attempts[-1], "from_step": self.step}
             self.attempts, changed = provenance.followed(state.get("attempts", [{"from_step": 0}]), own)

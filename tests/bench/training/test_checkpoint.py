@@ -1,10 +1,12 @@
 """A checkpoint is read back whole, or reported and the one before it is used."""
 
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 
+from bench.errors import UserError
 from bench.runs.store import RunDir
 from bench.training import checkpoint
 
@@ -73,12 +75,47 @@ def test_another_runs_checkpoint_is_not_taken(run: RunDir, tmp_path: Path) -> No
     assert "belongs to raft-0-s0" in problem
 
 
-def test_a_pickle_is_not_executed(run: RunDir) -> None:
-    torch.save({"run_id": run.run_id, "attack": Path("x")}, run.checkpoint)  # not a plain tensor, number or list
-    state, problems = checkpoint.load(run)
-    assert state is not None
-    assert state["step"] == 1
-    assert len(problems) == 1
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({"run_id": "raft-0-s0", "attack": Path("x")}, "it holds more than tensors, numbers and text"),  # not executed
+        ({"step": 2}, "it lacks 'run_id'"),
+        ([1, 2], "list indices must be integers"),
+    ],
+)
+def test_a_whole_one_of_another_version_is_refused_and_stays(run: RunDir, content: object, reason: str) -> None:
+    torch.save(content, run.checkpoint)
+    kept = run.checkpoint.read_bytes()
+    with pytest.raises(UserError) as caught:
+        checkpoint.load(run)
+    assert str(caught.value).startswith("checkpoint.pt was written by another version of the program")
+    assert reason in str(caught.value)
+    assert "move it away to train from the beginning" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert run.checkpoint.read_bytes() == kept
+
+
+def test_one_that_a_newer_torch_wrote_is_refused_and_stays(run: RunDir) -> None:
+    with zipfile.ZipFile(run.checkpoint) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(run.checkpoint, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, b"9999\n" if name.endswith("/version") else content)
+    with pytest.raises(UserError, match=r"version of the program, of a method or of torch .*9999"):
+        checkpoint.load(run)
+    assert run.checkpoint.exists()
+
+
+def test_one_that_the_file_system_does_not_give_is_not_taken_for_damaged(
+    run: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(PermissionError):
+        checkpoint.load(run)
+    assert run.checkpoint.exists() and run.previous_checkpoint.exists()
 
 
 def test_after_a_fallback_a_damaged_one_does_not_become_the_previous_one(run: RunDir) -> None:

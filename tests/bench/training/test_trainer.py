@@ -18,11 +18,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.config.schema import RunConfig
 from bench.data import datasets as data
+from bench.errors import UserError
 from bench.files import dump_json
 from bench.planning import plan
 from bench.runs.claim import Claim
 from bench.runs.store import RunDir
-from bench.training import trainer
+from bench.training import checkpoint, trainer
 from bench.training.machine import set_determinism
 from bench.training.trainer import Trainer
 from methods import METHODS
@@ -239,6 +240,29 @@ def test_a_damaged_checkpoint_is_reported_and_the_bits_stay_the_same(
     job.dir.checkpoint.write_bytes(content[: len(content) // 2])
     assert to_the_end(job)["metrics"] == expected["metrics"]
     assert "checkpoint.pt is damaged" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda state: state.pop("losses"), "it lacks 'losses'"),
+        (lambda state: state["method"].pop("backbone.bn1.weight"), "backbone.bn1.weight"),
+        (lambda state: state["method"].update({"backbone.conv1.weight": torch.zeros(5, 3, 3, 3)}), "size mismatch"),
+        (lambda state: state["optimizer"]["param_groups"].pop(), "parameter group"),
+    ],
+)
+def test_a_checkpoint_of_another_version_is_refused_in_one_line_and_stays(
+    start: Callable[..., Trainer], change: Callable[[dict[str, Any]], object], reason: str
+) -> None:
+    job = start("simclr")
+    state = job._state()
+    change(state)
+    checkpoint.save(job.dir, state)
+    with pytest.raises(UserError, match=r"^the checkpoint was written by another version of the program") as caught:
+        to_the_end(job)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+    assert job.dir.checkpoint.exists()
 
 
 # Memory format, torch.compile
