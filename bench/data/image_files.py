@@ -1,7 +1,6 @@
 """The splits of an image folder, decoded once."""
 
 import hashlib
-import io
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -67,7 +66,7 @@ def file_batches(root: Path, files: Sequence[tuple[str, int]], size: int) -> Ite
         name, label = file
         try:
             content = (root / name).read_bytes()
-            pixels, several = pictures.decode(io.BytesIO(content), size)
+            pixels, several = pictures.decode(content, size)
         except Exception as error:  # decoders of damaged files raise nearly anything; the reason is shown
             text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             return _Read(name, label, problem=_reason(text) or type(error).__name__)

@@ -13,10 +13,9 @@ no part of a folder's fingerprint, which is of names and bytes: runs keep their 
 """
 
 import contextlib
+import io
 import warnings
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -50,18 +49,25 @@ def array_batches(images: Tensor, labels: Sequence[int], size: int) -> Iterator[
         yield Batch(resized(images[part], size), [int(label) for label in labels[part]])
 
 
-def decode(file: Path | IO[bytes], size: int) -> tuple[Pixels, bool]:
+def decode(content: bytes, size: int) -> tuple[Pixels, bool]:
     """An image file of any size and mode -> uint8 [3, size, size], and whether it has more frames or pages.
 
     Resized on its shorter side, centre crop. Raises ValueError if it cannot tell what is black and white, and nearly
     anything if the file is damaged.
     """
-    with Image.open(file) as image:
-        # MPO: a photograph, with previews of it behind
-        several = image.format != "MPO" and getattr(image, "n_frames", 1) > 1
+    with Image.open(io.BytesIO(content)) as image:
         picture = _rgb(image)
+        several = _has_more(image)
     picture = tv.center_crop(tv.resize(picture, [size], antialias=True), [size])
     return np.asarray(picture).transpose(2, 0, 1), several
+
+
+def _has_more(image: Image.Image) -> bool:
+    """Whether there are frames or pages behind the first. MPO: a photograph, and previews of it."""
+    try:
+        return image.format != "MPO" and int(getattr(image, "n_frames", 1)) > 1
+    except Exception:  # there are, and they are damaged; the first is whole
+        return True
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -74,6 +80,8 @@ def _rgb(image: Image.Image) -> Image.Image:
     )  # 16 bits a channel, of which Pillow keeps 8
     image.load()
     transparent = image.info.get("transparency")
+    if halved and isinstance(transparent, tuple):
+        image.info["transparency"] = tuple(level >> 8 for level in transparent)
     with contextlib.suppress(Exception):  # damaged EXIF data: the picture itself is whole
         ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith(("I", "F")):

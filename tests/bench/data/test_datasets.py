@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import pytest
@@ -27,7 +26,7 @@ from bench.errors import UserError
 
 
 def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    def decode(file: object, size: int) -> None:
+    def decode(content: bytes, size: int) -> None:
         pytest.fail("decoded a file")
 
     monkeypatch.setattr(pictures, "decode", decode)
@@ -182,11 +181,11 @@ def test_two_processes_may_make_the_same_cache_at_once(
 ) -> None:
     decode, decoded = pictures.decode, tmp_path / "decoded.txt"
 
-    def slow_decode(file: IO[bytes], size: int) -> tuple[split.Pixels, bool]:
+    def slow_decode(content: bytes, size: int) -> tuple[split.Pixels, bool]:
         with decoded.open("a") as log:
             log.write("one\n")
         time.sleep(0.01)
-        return decode(file, size)
+        return decode(content, size)
 
     def load() -> None:
         assert len(data.load(config(folder), data_dir).images) == 60
