@@ -69,21 +69,25 @@ def newest_claim(run: Path, names: Collection[str] | None = None) -> ClaimFile |
     return ClaimFile(path, owner if isinstance(owner, dict) else {}, modified)
 
 
-_first_seen: dict[tuple[Path, float], float] = {}
-"""(claim, its time stamp) -> when this process first saw it (time.monotonic), if the file system's clock is unknown."""
+_first_seen: dict[Path, tuple[float, float]] = {}
+"""Claim -> its time stamp, and when this process first saw that (time.monotonic): where the clock is not known."""
 
 
 def is_alive(claim: ClaimFile) -> bool:
-    """Is the owner still at work? Of a claim that another machine made, its renewed time stamp tells."""
+    """Is the owner still at work? Of one whose process we cannot look at, its renewed time stamp tells."""
     owner = claim.owner
     if owner.get("released"):
         return False
     if claim.here:  # no need to wait: this machine knows its processes
-        return _start_of(owner.get("pid", 0)) == owner.get("pid_start")
+        start = _start_of(owner.get("pid", 0))
+        if start is not None or not _is_hidden(owner.get("pid", 0)):
+            return start == owner.get("pid_start")
     now = file_system_time(claim.path.parent)
     if now is not None:
         return now - claim.modified < STALE_SECONDS
-    since = _first_seen.setdefault((claim.path, claim.modified), time.monotonic())
+    seen, since = _first_seen.get(claim.path, (None, 0.0))
+    if seen != claim.modified:
+        seen, since = _first_seen[claim.path] = claim.modified, time.monotonic()
     return time.monotonic() - since < STALE_SECONDS
 
 
@@ -182,6 +186,17 @@ def _start_of(pid: int) -> str | None:
         return "unknown"
     state, *fields = stat.rpartition(")")[2].split()
     return None if state == "Z" else fields[18]  # a zombie is dead; field 22 is the start time
+
+
+def _is_hidden(pid: int) -> bool:
+    """Whether there is such a process of another user, of which this machine's /proc shows nothing (hidepid)."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return pid > 0
+    except OSError:
+        pass
+    return False
 
 
 def _job() -> dict[str, str]:

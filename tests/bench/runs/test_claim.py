@@ -72,6 +72,23 @@ def test_an_owner_elsewhere_lives_as_long_as_its_time_stamp_is_fresh(tmp_path: P
     assert (Claim.acquire(tmp_path) is None) == alive
 
 
+@pytest.mark.parametrize(("age", "alive"), [(0, True), (2 * STALE_SECONDS, False)])
+def test_a_process_that_proc_hides_from_us_is_judged_by_its_time_stamp(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, age: float, alive: bool
+) -> None:
+    """Another user's, where /proc is mounted with hidepid: it exists, and that is all we can learn."""
+
+    def not_permitted(pid: int, number: int) -> None:
+        raise PermissionError
+
+    pretend(tmp_path, 1, age=age, machine=claims._machine(), pid=4711)
+    monkeypatch.setattr(claims, "_start_of", lambda pid: None)
+    newest = newest_claim(tmp_path)
+    assert newest is not None
+    monkeypatch.setattr(os, "kill", not_permitted)
+    assert is_alive(newest) == alive
+
+
 @pytest.mark.parametrize("seconds", [-3600, -300, 300, 3600])
 def test_this_machines_clock_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Time stamps come from the file system's clock; a machine beside it may be minutes off."""
