@@ -14,6 +14,7 @@ from scipy import stats
 
 from bench import cli
 from bench.planning import sweep_file
+from bench.report.names import method_name
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results" / "reference"
@@ -70,35 +71,65 @@ def test_no_link_on_the_page_is_broken() -> None:
         assert (PAGE.parent / target).exists(), target
 
 
-NAMES = {"untrained": "random", "BYOL'": "byol_prime", "MoCo v3": "moco_v3", "Barlow Twins": "barlow_twins"}
+def means(runs: pd.DataFrame) -> list[str]:
+    """The numbers of a row: means over these runs, but for the rank with half of the 95 % t interval."""
 
+    def shown(values: pd.Series) -> str:
+        half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+        return f"{values.mean():.2f} ± {half:.2f}"
 
-def mean_and_half_width(values: pd.Series) -> str:
-    """As the pages show it: the mean and half of the 95 % t interval."""
-    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
-    return f"{values.mean():.2f} ± {half:.2f}"
-
-
-@pytest.mark.parametrize(
-    ("heading", "name", "n_rows"),
-    [("## Seven methods on CIFAR-10, small", "cifar10-mini", 7), ("## Digits", "quick", 11)],
-)
-def test_the_page_shows_what_the_runs_say(heading: str, name: str, n_rows: int) -> None:
-    runs = pd.read_csv(RESULTS / name / "runs.csv")
     assert set(runs["state"]) == {"done"}
-    section = PAGE.read_text().split(heading)[1].split("\n## ")[0]
-    rows = re.findall(r"^\| ([^|]+?)(?: \*| \(reference\))? \| (\d+) \| ([^|]+) \| ([^|]+) \|", section, re.MULTILINE)
-    seen = set()
-    for label, n, linear, knn in rows:
-        method = NAMES.get(label, label.lower().replace("'", ""))
-        own = runs[runs["method"] == method]
-        if own.empty:
-            continue  # of another experiment
-        seen.add(method)
-        assert len(own) == int(n), label
-        assert mean_and_half_width(own["test_linear_top1"]) == linear, label
-        assert mean_and_half_width(own["test_knn_top1"]) == knn, label
-    assert seen == set(runs["method"]) and len(seen) == n_rows
+    assert list(runs["seed"]) == list(range(len(runs)))
+    accuracies = [shown(runs[name]) for name in ("test_linear_top1", "test_knn_top1")]
+    rank = f"{runs['effective_rank'].mean():.1f}"
+    return [*accuracies, rank, *(shown(runs[name]) for name in ("alignment", "uniformity"))]
+
+
+def board(name: str) -> list[list[str]]:
+    """The rows that an experiment's runs give, in the order and with the marks of its leaderboard."""
+    runs = pd.read_csv(RESULTS / name / "runs.csv")
+    rows = []
+    for row in pd.read_csv(RESULTS / name / "leaderboard.csv", keep_default_na=False).itertuples():
+        own = runs[runs["method"] == row.method]
+        told = {"best": " *", "tie": " *", "": ""}[row.mark] + " (reference)" * row.reference
+        rows.append([method_name(row.method) + told, str(len(own)), *means(own)])
+    return rows
+
+
+def small_board() -> list[list[str]]:
+    """CIFAR-10, small, and an untrained network with its residual branches on."""
+    ((_, *numbers),) = board("untrained")
+    return [*board("cifar10-mini"), ["untrained, branches on (reference)", *numbers]]
+
+
+def ablation() -> list[list[str]]:
+    runs = pd.read_csv(RESULTS / "raft-ablation" / "runs.csv")
+    rows = []
+    for predictor in ("mlp", "linear", "none"):
+        for method in ("raft", "byol_prime", "byol", "alignment alone"):
+            alone = method == "alignment alone"
+            overrides = "method.beta=0 " * alone + f"method.predictor={predictor}"
+            own = runs[(runs["method"] == ("raft" if alone else method)) & (runs["overrides"] == overrides)]
+            rows.append([method if alone else method_name(method), predictor, *means(own)])
+    return rows
+
+
+def test_every_number_in_the_tables_of_the_page_is_what_the_runs_say() -> None:
+    blocks = re.findall(r"(?:^\|.*\n)+", PAGE.read_text(), re.MULTILINE)
+    tables = [
+        [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()] for block in blocks
+    ]
+    measured = ["linear", "kNN", "eff. rank", "alignment", "uniformity"]
+    of_z = [*measured[:3], "alignment of z", "uniformity of z"]
+    expected = [
+        (["method", "seeds", *measured], small_board()),
+        (["method", "predictor", *of_z], ablation()),
+        (["method", "seeds", *measured], board("quick")),
+    ]
+    assert len(tables) == len(expected)
+    for (header, _, *rows), (columns, runs) in zip(tables, expected, strict=True):
+        assert header == columns
+        assert rows == runs
 
 
 @pytest.mark.slow
