@@ -128,7 +128,7 @@ class Execution:
         waiting = False
         for run in self.runs:
             state = store.read_run(run).state
-            if state in ("planned", "interrupted"):
+            if state in store.CLAIMABLE:
                 return Work.NOW
             if state == "running" and (owner := claim.newest_claim(run.path)):
                 waiting |= self._may_end(run, owner)

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from bench.planning.request import Request
-from bench.runs import status
+from bench.runs import status, store
 from bench.runs.identity import seed_list
 from slurm import clusters
 from slurm.clusters import Profile
@@ -75,7 +75,7 @@ def select(sweep: Request) -> Selection:
     run_ids = [run["run_id"] for run in sweep.planned]
     found = status.survey(sweep.experiment, jobs_of, set(run_ids))
     states = dict.fromkeys(run_ids, "new") | {run.run_id: run.state for run in found.runs}
-    wanted = {"new", "planned", "interrupted", "lost", "cancelled"}
+    wanted = {"new", *store.CLAIMABLE, "lost", "cancelled"}
     wanted |= {"failed", "damaged"} if sweep.retry_failed else set()
     todo = [run_id for run_id in run_ids if states[run_id] in wanted]
     return Selection(states, todo, found.notes)

@@ -61,7 +61,7 @@ class Watcher:
 
     def waiting(self) -> int:
         """How many runs no process is executing that still may be executed."""
-        return sum(record.state in ("planned", "interrupted") for record in self.unfinished.values())
+        return sum(record.state in store.CLAIMABLE for record in self.unfinished.values())
 
     def table(self) -> Group:
         """One line a running run (several on a narrow terminal), and one that counts the others."""

@@ -80,7 +80,7 @@ class Survey:
 def survey(experiment: Path, ask: Ask, only: Collection[str] | None = None) -> Survey:
     """State of every run of an experiment (or of the run ids `only`)."""
     runs = [look(run) for run in store.run_dirs(experiment) if only is None or run.run_id in only]
-    waiting = [run.run_id for run in runs if run.state in ("interrupted", "planned")]
+    waiting = [run.run_id for run in runs if run.state in store.CLAIMABLE]
     jobs, notes = ask(experiment, waiting) if waiting else ({}, [])
     over = {run_id for run_id, job in jobs.items() if job.state in ("ended", "cancelled")}
     # a run may have ended between our look and the scheduler's answer
@@ -119,7 +119,7 @@ def _progress(run: store.RunDir, owner: claim.ClaimFile) -> str:
 
 def _with_job(run: StatusRow, job: Job | None) -> StatusRow:
     """A run that nobody executes at the moment, in the light of its job."""
-    if job is None or run.state not in ("interrupted", "planned"):
+    if job is None or run.state not in store.CLAIMABLE:
         return run
     state = {"ended": "lost", "running": "queued"}.get(job.state, job.state)
     return StatusRow(run.run_id, state, ", ".join(part for part in (job.detail, run.detail) if part))

@@ -27,6 +27,8 @@ from bench.runs.identity import SCHEMA
 State = Literal["done", "failed", "running", "interrupted", "planned", "damaged"]
 """failed: error.txt; running: claimed by a live process; interrupted: begun, no live process; planned: not begun;
 damaged: result.json or config.json cannot be read."""
+CLAIMABLE: frozenset[State] = frozenset({"planned", "interrupted"})
+"""States in which a process may claim a run and execute it."""
 
 
 REFERENCE = "reference"
