@@ -28,9 +28,8 @@ def _seconds(results: Path, wanted: set[str]) -> dict[str, float]:
     for experiment in store.experiments(results):
         for run in store.run_dirs(results / experiment):
             config_hash = run.run_id.rpartition("-s")[0].rpartition("-")[2]
-            if config_hash in wanted and len(samples.setdefault(config_hash, [])) < SAMPLES:
-                record = store.read_run(run)
-                if record.state == "done":
-                    timing = record.result["timing"]
-                    samples[config_hash].append(timing["train_seconds"] + timing["eval_seconds"])
+            if config_hash not in wanted or len(samples.setdefault(config_hash, [])) == SAMPLES:
+                continue
+            if result := store.read_run(run).result:
+                samples[config_hash].append(result.timing.train_seconds + result.timing.eval_seconds)
     return {config_hash: sum(found) / len(found) for config_hash, found in samples.items() if found}

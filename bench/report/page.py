@@ -14,8 +14,8 @@ from bench.report.columns import COLUMNS, DASH, boards, number, p_value, records
 from bench.report.figures import render
 from bench.report.names import dataset_name, method_name
 from bench.report.sections import Section, sections
+from bench.runs.result import METRICS, PROVENANCE, TIMINGS
 from bench.tables.grid import CHOICE, varying
-from bench.tables.inventory import METRICS, PROVENANCE, TIMINGS
 from bench.tables.leaderboard import Tables
 from bench.tables.statistics import TESTED_FROM
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 from rich.console import Console, Group
@@ -13,6 +13,9 @@ from rich.live import Live
 from rich.text import Text
 
 from bench.runs import store
+
+if TYPE_CHECKING:
+    from bench.runs.result import Result
 
 POLL_SECONDS = 0.5
 PLAIN_SECONDS = 10  # between two plain lines of a run
@@ -82,8 +85,8 @@ class Watcher:
             self.console.print(Text(self.messages.get()), style="yellow", soft_wrap=True)
         for run_id, before in list(self.unfinished.items()):
             record = self.unfinished[run_id] = store.read_run(before.dir)
-            if record.state == "done":
-                self._say(_done_line(record))
+            if record.result:
+                self._say(_done_line(record.result))
                 del self.unfinished[run_id]
             elif record.state in ("failed", "damaged") and before.state == "running":
                 self._say(f"{run_id}  {record.state}: {record.error}")
@@ -106,13 +109,12 @@ class Watcher:
         self.console.print(Text(line), soft_wrap=True)
 
 
-def _done_line(record: store.RunRecord) -> str:
-    metrics, timing = record.result["metrics"], record.result["timing"]
-    seconds = timing["train_seconds"] + timing["eval_seconds"]
-    flag = "  COLLAPSED" if record.result.get("collapsed") else ""
+def _done_line(result: "Result") -> str:
+    metrics, timing = result.metrics, result.timing
+    flag = "  COLLAPSED" if result.collapsed else ""
     return (
-        f"{record.dir.run_id}  done in {duration(seconds)}: linear {metrics['test_linear_top1']:.2f} %, "
-        f"kNN {metrics['test_knn_top1']:.2f} %{flag}"
+        f"{result.run_id}  done in {duration(timing.train_seconds + timing.eval_seconds)}: "
+        f"linear {metrics.test_linear_top1:.2f} %, kNN {metrics.test_knn_top1:.2f} %{flag}"
     )
 
 

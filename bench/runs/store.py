@@ -17,12 +17,14 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.errors import UserError
 from bench.files import dump_json, first_line, parse_json, write_atomic
 from bench.runs.claim import ClaimFile, is_alive, newest_claim
-from bench.runs.identity import SCHEMA
+
+if TYPE_CHECKING:
+    from bench.runs.result import Result
 
 State = Literal["done", "failed", "running", "interrupted", "planned", "damaged"]
 """failed: error.txt; running: claimed by a live process; interrupted: begun, no live process; planned: not begun;
@@ -120,7 +122,8 @@ class RunRecord:
     state: State
     config: dict[str, Any] = field(default_factory=dict)
     """The whole of config.json; {} if it was not read."""
-    result: dict[str, Any] = field(default_factory=dict)
+    result: "Result | None" = None
+    """The content of result.json; None if there is none, or if it was not read."""
     error: str = ""
     """The reason of a failed or damaged run, one line."""
     owner: ClaimFile | None = None
@@ -191,7 +194,7 @@ def read_run(run: RunDir, content: bool = True) -> RunRecord:
     if "config.json" not in names:
         return RunRecord(run, "damaged", error="no config.json")
     config: dict[str, Any] = {}
-    result: dict[str, Any] = {}
+    result = None
     try:
         if content:
             config = _object(run.config)
@@ -214,10 +217,12 @@ def read_run(run: RunDir, content: bool = True) -> RunRecord:
     return RunRecord(run, "interrupted" if owner else "planned", config, owner=owner)
 
 
-def _result(run: RunDir) -> dict[str, Any]:
-    result = _object(run.result)
-    if result.get("schema") != SCHEMA or result.get("run_id") != run.run_id:
-        raise ValueError(f"not a result of {run.run_id} with schema {SCHEMA}")
+def _result(run: RunDir) -> "Result":
+    from bench.runs.result import Result  # pydantic: not for those who look at names only
+
+    result = Result.of(_object(run.result))
+    if result.run_id != run.run_id:
+        raise ValueError(f"of another run, {result.run_id}")
     return result
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from bench.runs.result import METRICS, TIMINGS
 from bench.tables.conditions import NOT_SET
-from bench.tables.inventory import METRICS, TIMINGS
 
 CHOICE = "val_linear_top1"
 BOARD = ["dataset", "preset", "protocol"]

@@ -7,7 +7,6 @@ every file that is not what it should be has a row in `problems`.
 import json
 import math
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,32 +14,16 @@ from typing import Any, cast
 
 import pandas as pd
 
+from bench.config.schema import SECTIONS
 from bench.errors import UserError, unknown
 from bench.runs import store
 from bench.runs.identity import NOT_HASHED, RUN_NAME, dataset_label
+from bench.runs.result import CHOICES, IDENTITY, METRICS, PROVENANCE, TIMINGS, Result
 from bench.tables.epochs import HistoryColumns
 
-ACCURACIES = ("test_linear_top1", "test_knn_top1", "val_linear_top1", "val_knn_top1", "online_linear_top1")
-DIAGNOSTICS = ("alignment", "uniformity", "effective_rank", "feature_std", "loss")
-METRICS = (*ACCURACIES, *DIAGNOSTICS)
-PROBE = ("linear_l2",)  # the strength that the linear probe chose on validation
-TIMINGS = ("train_seconds", "eval_seconds", "images_per_second")
-PROVENANCE = (
-    "git_commit",
-    "git_dirty",
-    "versions",
-    "device",
-    "host",
-    "threads",
-    "restarts",
-    "started",
-    "finished",
-    "command",
-)
-IDENTITY = ("method", "seed", "config_hash", "preset", "dataset", "backbone", "protocol")
 RUN_COLUMNS = (
     *("experiment", "run_id", *IDENTITY, "state", "reason", "collapsed"),
-    *(*METRICS, *PROBE, *TIMINGS, "overrides", *PROVENANCE),
+    *(*METRICS, *CHOICES, *TIMINGS, "overrides", *PROVENANCE),
 )
 
 
@@ -108,9 +91,9 @@ class _Reader:
         if identity is None:
             return self._problem(experiment, name, f"{reason}: left out, not a run directory that can be read")
         row = {"experiment": experiment, "run_id": printable(name), **identity, "state": state, "reason": reason}
-        if state == "done":
+        if state == "done" and record.result:
             try:
-                row.update(_result(record.result, row))
+                row.update(_columns(record.result, row))
             except ValueError as error:
                 row.update(state="damaged", reason=f"result.json: {error}")
         if row["state"] == "damaged":
@@ -131,7 +114,7 @@ class _Reader:
 
     def inventory(self) -> Inventory:
         runs = pd.DataFrame(self.rows, columns=list(RUN_COLUMNS))
-        numbers = [*METRICS, *PROBE, *TIMINGS]
+        numbers = [*METRICS, *CHOICES, *TIMINGS]
         runs[numbers] = runs[numbers].astype(float)
         runs["collapsed"] = runs["collapsed"].eq(True)
         _complete(runs)
@@ -180,9 +163,7 @@ def _duplicates(runs: pd.DataFrame) -> Iterator[tuple[Any, str]]:
 def _identity(planned: Mapping[str, Any]) -> dict[str, Any] | None:
     """The IDENTITY of config.json; None if a part is missing or of the wrong type."""
     config = planned.get("config")
-    if not isinstance(config, dict) or not all(
-        isinstance(config[name], dict) for name in config if name not in ("method_name", "protocol")
-    ):
+    if not isinstance(config, dict) or not all(isinstance(config.get(name, {}), dict) for name in SECTIONS):
         return None
     names = {"dataset": config.get("data"), "backbone": config.get("backbone")}
     found = {key: section.get("name") for key, section in names.items() if isinstance(section, dict)}
@@ -203,36 +184,28 @@ def _edited(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     return [key for key in {**first, **other} if key not in free and repr(first.get(key)) != repr(other.get(key))]
 
 
-def _result(result: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns of a run's row from its result.json. Raises ValueError naming what is wrong with it."""
+def _columns(result: Result, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns of a run's row from its result. Raises ValueError if it is not the result of what config.json plans."""
     for key in IDENTITY:
-        if _text(result.get(key)) != _text(row[key]):
-            raise ValueError(f"its {key} is {result.get(key)!r}, in config.json {row[key]!r}")
-    found: dict[str, Any] = {"collapsed": result.get("collapsed") is True}
-    for section, names in (("metrics", (*METRICS, *PROBE)), ("timing", TIMINGS)):
-        values = result.get(section)
-        if not isinstance(values, dict):
-            raise ValueError(f"no {section}")
-        for name in names:
-            found[name] = _number(name, values.get(name))
-    provenance = result.get("provenance")
-    provenance = provenance if isinstance(provenance, dict) else {}
-    for key in PROVENANCE:
-        value = provenance.get(key)
-        found[key] = _pairs(value, " ", ", ") if key == "versions" else _text(value)
+        if _text(getattr(result, key)) != _text(row[key]):
+            raise ValueError(f"its {key} is {getattr(result, key)!r}, in config.json {row[key]!r}")
+    found: dict[str, Any] = {"collapsed": result.collapsed}
+    for names, part in ((METRICS, result.metrics), (CHOICES, result.metrics), (TIMINGS, result.timing)):
+        found |= {name: math.nan if (value := getattr(part, name)) is None else value for name in names}
+    found |= {name: _text(getattr(result.provenance, name)) for name in PROVENANCE}
+    found["versions"] = _pairs(result.provenance.versions, " ", ", ")
+    found["attempts"] = _attempts(result.provenance.attempts)
     return found
 
 
-def _number(name: str, value: Any) -> float:
-    """A finite number, NaN for null. Raises ValueError on anything else."""
-    if value is None:
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
-        shown = repr(value)
-        raise ValueError(f"{name} is {shown if len(shown) <= 40 else shown[:40] + '…'}, not a number that can be used")
-    if name in ACCURACIES and not 0 <= value <= 100:
-        raise ValueError(f"{name} is {value}, not a percentage")
-    return float(value)
+def _attempts(attempts: list[dict[str, Any]]) -> str:
+    """ "from step 120: methods/losses.py changed; from step 300: as before", "" for a run in one go."""
+    said = []
+    for attempt in attempts[1:]:
+        changed = attempt.get("changed")
+        told = ", ".join(map(_text, changed)) if isinstance(changed, list) else ""
+        said.append(f"from step {_text(attempt.get('from_step'))}: {told or 'as before'}")
+    return "; ".join(said)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -16,9 +16,9 @@ import pandas as pd
 
 from bench.errors import unknown
 from bench.runs.identity import seed_list
+from bench.runs.result import ACCURACIES, METRICS, TIMINGS
 from bench.tables import conditions, inventory
 from bench.tables.grid import BOARD, POINT, on_board, points
-from bench.tables.inventory import ACCURACIES, METRICS, TIMINGS
 from bench.tables.statistics import ALPHA, DIGITS, holm, paired, percentile_interval, ranks, resampled_means, summarise
 from methods import REFERENCES
 

@@ -18,6 +18,7 @@ from bench.evaluation import protocol as evaluate
 from bench.files import dump_json, write_atomic
 from bench.runs import provenance
 from bench.runs.claim import Claim
+from bench.runs.result import Metrics, Outcome, Timing
 from bench.runs.store import RunDir
 from bench.seeds import Init, stream
 from bench.training import checkpoint, optim
@@ -128,8 +129,8 @@ class Trainer:
             if (epoch + 1) % self.config.train.checkpoint_epochs == 0 or epoch + 1 == self.epochs:
                 save()
 
-    def result(self, claim: Claim, should_stop: Callable[[], bool]) -> dict[str, Any]:
-        """Evaluate the frozen online backbone: metrics, collapsed, timing. Writes the encoder. Raises Interrupted."""
+    def result(self, claim: Claim, should_stop: Callable[[], bool]) -> Outcome:
+        """Evaluate the frozen online backbone, and write the encoder. Raises Interrupted."""
         started = time.perf_counter()
         network, device = self.method.backbone, self.device
         if should_stop():
@@ -144,26 +145,26 @@ class Trainer:
             self.seed,
             device,
         )
-        metrics: dict[str, float | None] = {
+        measured = diagnostics.diagnose(self.method, self.dataset, self.augment, self.seed, device)
+        metrics = {
             **probes,
+            **measured,
             "online_linear_top1": self.online.top1(test_features, test_labels) if self.epochs else None,
-            **diagnostics.diagnose(self.method, self.dataset, self.augment, self.seed, device),
             "loss": last.get("loss"),
         }
         claim.check()
         backbone.save(network, self.dir.encoder, self.config.backbone)
         images = self.step * self.config.train.batch_size
-        return {
-            "metrics": metrics,
-            "collapsed": diagnostics.is_collapsed(
-                metrics["effective_rank"] or 0.0, metrics["test_knn_top1"] or 0.0, len(self.dataset.classes)
+        n_classes = len(self.dataset.classes)
+        return Outcome(
+            metrics=Metrics.model_validate(metrics),
+            collapsed=diagnostics.is_collapsed(measured["effective_rank"], probes["test_knn_top1"], n_classes),
+            timing=Timing(
+                train_seconds=self.seconds,
+                eval_seconds=time.perf_counter() - started,
+                images_per_second=images / self.seconds if self.step else None,
             ),
-            "timing": {
-                "train_seconds": self.seconds,
-                "eval_seconds": time.perf_counter() - started,
-                "images_per_second": images / self.seconds if self.step else None,
-            },
-        }
+        )
 
     def forward(self, x1: Tensor, x2: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The method's losses of two views [N, 3, S, S], in the run's precision; only `uses_labels` sees labels [N]."""

@@ -27,6 +27,7 @@ from bench.files import dump_json, parse_json, write_atomic
 from bench.runs import provenance, store
 from bench.runs.claim import Claim, LostClaim
 from bench.runs.identity import completed, dataset_label, run_id
+from bench.runs.result import Provenance, Result
 from bench.training import checkpoint, trainer
 from bench.training.livelog import LiveLog
 from bench.training.machine import keep_freed_memory, set_determinism
@@ -146,31 +147,29 @@ def _to_the_end(
         raise
     finally:
         live.close()
-    result = {
+    result = Result(
         **{key: planned[key] for key in ("schema", "run_id", "experiment", "method", "preset", "seed", "config_hash")},
-        "dataset": dataset_label(planned["config"]["data"]),
-        "backbone": config.backbone.name,
-        "protocol": config.protocol,
-        "overrides": planned["overrides"],
-        **outcome,
-        "provenance": {
+        dataset=dataset_label(planned["config"]["data"]),
+        backbone=config.backbone.name,
+        protocol=config.protocol,
+        overrides=planned["overrides"],
+        metrics=outcome.metrics,
+        collapsed=outcome.collapsed,
+        timing=outcome.timing,
+        provenance=Provenance(
             **{key: attempt[key] for key in ("git_commit", "git_dirty", "versions", "device", "host", "started")},
-            "attempts": provenance.told(job.attempts),
-            "threads": config.train.threads,
-            "compiled": job.compiled,
-            "restarts": claim.number - 1,
-            "finished": _now(),
-            "command": settings.command,
-        },
-    }
-    claim.check()
-    write_atomic(run.result, dump_json(result).encode())
-    checkpoint.discard(run)
-    log.info(
-        "done: linear %.2f %%, kNN %.2f %%",
-        outcome["metrics"]["test_linear_top1"],
-        outcome["metrics"]["test_knn_top1"],
+            attempts=provenance.told(job.attempts),
+            threads=config.train.threads,
+            compiled=job.compiled,
+            restarts=claim.number - 1,
+            finished=_now(),
+            command=settings.command,
+        ),
     )
+    claim.check()
+    write_atomic(run.result, dump_json(result.stored()).encode())
+    checkpoint.discard(run)
+    log.info("done: linear %.2f %%, kNN %.2f %%", result.metrics.test_linear_top1, result.metrics.test_knn_top1)
 
 
 def _device(settings: Orders) -> torch.device:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bench.runs.identity import dataset_label
+from bench.runs.result import Metrics, Provenance, Result, Timing
 
 METHODS = ("raft", "byol", "byol_prime", "simsiam", "simclr", "random", "supervised")
 LEVELS = {  # made up: (linear, kNN) accuracy in percent
@@ -87,32 +88,49 @@ def fake_run(
     if state == "interrupted":
         write_json(run / "claim-1.json", {"released": True})
     if state == "done":
-        result = {
+        result = Result(
             **identity,
-            "dataset": dataset_label(config["data"]),
-            "backbone": config["backbone"]["name"],
-            "protocol": 1,
-            "metrics": numbers,
-            "collapsed": collapsed,
-            "timing": {
-                "train_seconds": 30 + 5 * own.random(),
-                "eval_seconds": 4.2,
-                "images_per_second": 1500 + 100 * own.random(),
-            },
-            "provenance": {
-                "git_commit": "0123456789abcdef0123456789abcdef01234567",
-                "git_dirty": False,
-                "versions": {"python": "3.11.7", "torch": "2.14.1", "ssl-bench": "0.1.0"},
-                "device": "cpu (made-up processor)",
-                "host": "testbox",
-                "threads": 1,
-                "started": "2025-01-01T10:00:00+00:00",
-                "finished": "2025-01-01T10:00:40+00:00",
-                "command": "bench run --method raft,byol --seeds 5",
-            },
-        }
-        write_json(run / "result.json", result)
+            dataset=dataset_label(config["data"]),
+            backbone=config["backbone"]["name"],
+            protocol=1,
+            metrics=Metrics(**numbers),
+            collapsed=collapsed,
+            timing=Timing(
+                train_seconds=30 + 5 * own.random(),
+                eval_seconds=4.2,
+                images_per_second=1500 + 100 * own.random(),
+            ),
+            provenance=Provenance(
+                git_commit="0123456789abcdef0123456789abcdef01234567",
+                git_dirty=False,
+                versions={"python": "3.11.7", "torch": "2.14.1", "ssl-bench": "0.1.0"},
+                device="cpu (made-up processor)",
+                host="testbox",
+                threads=1,
+                compiled=False,
+                restarts=0,
+                started="2025-01-01T10:00:00+00:00",
+                finished="2025-01-01T10:00:40+00:00",
+                command="bench run --method raft,byol --seeds 5",
+            ),
+        )
+        write_json(run / "result.json", result.stored())
     return run
+
+
+def fake_result(run_id: str, /, **changes: Any) -> dict[str, Any]:
+    """The least that a result.json has to say."""
+    method, config_hash, seed = run_id.rsplit("-", 2)
+    identity = {"run_id": run_id, "method": method, "config_hash": config_hash, "seed": int(seed[1:])}
+    accuracies = {f"{split}_{probe}_top1": 50.0 for split in ("test", "val") for probe in ("linear", "knn")}
+    result = Result(
+        **{"schema": 1, "experiment": "x", "preset": "quick", "dataset": "digits", "backbone": "resnet10_small"},
+        **identity,
+        protocol=1,
+        metrics=Metrics(**accuracies),
+        timing=Timing(train_seconds=1.0, eval_seconds=1.0),
+    )
+    return {**result.stored(), **changes}
 
 
 def fake_grid(experiment: Path, method: str = "byol", seeds: int = 3) -> None:

@@ -141,7 +141,8 @@ def test_the_same_command_in_a_fresh_directory_gives_identical_metrics() -> None
         _, err = process.communicate(timeout=200)
         assert process.returncode == 0, err
     first, second = (store.read_run(store.run_dirs(Path(where) / "quick")[0]) for where in ("a", "b"))
-    assert first.result["metrics"] == second.result["metrics"]
+    assert first.result and second.result
+    assert first.result.metrics == second.result.metrics
 
 
 @pytest.mark.slow

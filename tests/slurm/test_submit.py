@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from fake_results import fake_result
 from fake_slurm import FAKE, Fake
 from rich.console import Console
 
@@ -22,7 +23,6 @@ from bench.planning import plan
 from bench.planning.options import SweepOptions
 from bench.planning.request import Request
 from bench.runs import status, store
-from bench.runs.identity import SCHEMA
 from bench.runs.status import Job
 from slurm import arrays, cancel, commands, submission
 from slurm import submit as launch
@@ -222,7 +222,7 @@ def test_dry_estimates_from_earlier_runs(fake: Fake, tmp_path: Path, console: Co
     request = sweep(tmp_path)
     for run, seconds in zip(plan.write(request.planned[:2], request.results), (3000, 4200), strict=True):
         timing = {"train_seconds": seconds, "eval_seconds": 0}
-        run.result.write_text(json.dumps({"schema": SCHEMA, "run_id": run.run_id, "timing": timing}))
+        run.result.write_text(json.dumps(fake_result(run.run_id, timing=timing)))
     launch.dry(request, console)
     assert "about 8.00 GPU-hours, as earlier runs took 60 min each" in text(console)
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from fake_results import fake_result
 
 from bench.errors import UserError
 from bench.files import dump_json
@@ -87,6 +88,6 @@ def test_failed_and_unreadable_runs_are_retried_when_asked(tmp_path: Path) -> No
     failed, damaged, done = plan.write(plan.plan(["raft"], [0, 1, 2], "quick", {}, {}, "x"), tmp_path)
     failed.error.write_text("no luck\n")
     damaged.result.write_text("{")
-    done.result.write_text(dump_json({"schema": 1, "run_id": done.run_id}))
+    done.result.write_text(dump_json(fake_result(done.run_id)))
     plan.retry([failed, damaged, done])
     assert [store.read_run(run).state for run in (failed, damaged, done)] == ["planned", "planned", "done"]

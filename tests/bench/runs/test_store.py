@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from fake_results import fake_result
 
 from bench.errors import UserError
 from bench.files import dump_json, parse_json, write_atomic
@@ -21,8 +22,7 @@ def run(tmp_path: Path) -> RunDir:
 
 
 def finish(run: RunDir, **changes: object) -> None:
-    result = {"schema": 1, "run_id": run.run_id, "metrics": {}, **changes}
-    write_atomic(run.result, dump_json(result).encode())
+    write_atomic(run.result, dump_json(fake_result(run.run_id, **changes)).encode())
 
 
 def test_a_run_goes_from_planned_to_done(run: RunDir) -> None:
@@ -59,6 +59,7 @@ def test_a_result_of_another_run_is_not_taken(run: RunDir) -> None:
 
 WHOLE = '{"schema": 1, "run_id": "raft-00000000-s0"}'
 ALIVE = '{"machine": "elsewhere"}'
+RESULT = dump_json(fake_result("raft-00000000-s0"))
 RELEASED = '{"machine": "elsewhere", "released": true}'
 STATES: list[tuple[dict[str, str], store.State, store.State]] = [
     # what lies in the directory; the state by names alone; the state by content
@@ -72,14 +73,14 @@ STATES: list[tuple[dict[str, str], store.State, store.State]] = [
     ({"config.json": WHOLE, "claim-1.json": ALIVE, "error.txt": "old"}, "running", "running"),
     ({"config.json": WHOLE, "claim-1.json": RELEASED, "error.txt": "why"}, "failed", "failed"),
     ({"config.json": WHOLE, "error.txt": ""}, "failed", "failed"),
-    ({"config.json": WHOLE, "result.json": WHOLE}, "done", "done"),
-    ({"config.json": WHOLE, "result.json": WHOLE, "claim-1.json": ALIVE, "error.txt": "old"}, "done", "done"),
+    ({"config.json": WHOLE, "result.json": RESULT}, "done", "done"),
+    ({"config.json": WHOLE, "result.json": RESULT, "claim-1.json": ALIVE, "error.txt": "old"}, "done", "done"),
     ({"config.json": WHOLE, "result.json": ""}, "damaged", "damaged"),
     ({"config.json": WHOLE, "result.json": '{"schema"'}, "done", "damaged"),
     ({"config.json": '{"sche'}, "planned", "damaged"),
     ({"config.json": "[]", "claim-1.json": ALIVE}, "running", "damaged"),
-    ({"config.json": "", "result.json": WHOLE}, "done", "damaged"),
-    ({"result.json": WHOLE}, "damaged", "damaged"),
+    ({"config.json": "", "result.json": RESULT}, "done", "damaged"),
+    ({"result.json": RESULT}, "damaged", "damaged"),
     ({"log.txt": "lost its plan"}, "damaged", "damaged"),
 ]
 

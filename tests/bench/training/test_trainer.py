@@ -22,6 +22,7 @@ from bench.errors import UserError
 from bench.files import dump_json
 from bench.planning import plan
 from bench.runs.claim import Claim
+from bench.runs.result import Outcome
 from bench.runs.store import RunDir
 from bench.training import checkpoint, trainer
 from bench.training.machine import set_determinism
@@ -69,7 +70,7 @@ def start(tmp_path: Path, digits: data.Dataset) -> Iterator[Callable[..., Traine
     torch.set_num_threads(threads)
 
 
-def to_the_end(job: Trainer, should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+def to_the_end(job: Trainer, should_stop: Callable[[], bool] = lambda: False) -> Outcome:
     claim = Claim.acquire(job.dir.path)
     assert claim is not None
     with claim:
@@ -192,14 +193,14 @@ def test_a_run_that_was_stopped_anywhere_ends_with_the_bits_of_one_that_was_not(
     expected = to_the_end(whole)
     if name == "random":
         again = start(name, where="again", device=device)
-        assert to_the_end(again)["metrics"] == expected["metrics"]
+        assert to_the_end(again).metrics == expected.metrics
         return
     for steps in (0, 2, 5, 4):  # within an epoch, at its end, and again within one, resumed each time
         with pytest.raises(trainer.Interrupted):
             to_the_end(start(name, where="stopped", device=device), stop_at(steps))
     resumed = start(name, where="stopped", device=device)
     result = to_the_end(resumed)
-    assert result["metrics"] == expected["metrics"]
+    assert result.metrics == expected.metrics
     assert_equal_bits(weights(resumed), weights(whole))
     assert without_clocks(resumed.dir.history()) == without_clocks(whole.dir.history())
 
@@ -238,7 +239,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_bits_stay_the_same(
     job = start("simsiam", where="damaged")
     content = job.dir.checkpoint.read_bytes()
     job.dir.checkpoint.write_bytes(content[: len(content) // 2])
-    assert to_the_end(job)["metrics"] == expected["metrics"]
+    assert to_the_end(job).metrics == expected.metrics
     assert "checkpoint.pt is damaged" in caplog.text
 
 
@@ -296,7 +297,7 @@ def test_compile_takes_the_online_and_the_teachers_backbone(
     job = start("byol", train__compile="true")
     assert job.compiled
     assert compiled == [job.method.backbone, job.method.get_submodule("teacher.backbone")]
-    assert to_the_end(job)["metrics"] == to_the_end(start("byol", where="eager"))["metrics"]
+    assert to_the_end(job).metrics == to_the_end(start("byol", where="eager")).metrics
 
 
 def test_without_a_compiler_a_run_goes_on_and_says_so(
@@ -321,7 +322,7 @@ def test_a_backbone_that_the_compiler_rejects_trains_without_it_to_the_same_bits
     job = start("byol", train__compile="true")
     assert not job.compiled
     assert "train.compile: not possible here, running without it (" in caplog.text
-    assert to_the_end(job)["metrics"] == to_the_end(start("byol", where="eager"))["metrics"]
+    assert to_the_end(job).metrics == to_the_end(start("byol", where="eager")).metrics
 
 
 @pytest.mark.slow
@@ -476,16 +477,16 @@ def test_the_untrained_backbone_of_random_is_the_initial_one(start: Callable[...
     result = to_the_end(job)
     assert_equal_bits(weights(job), before)
     assert_equal_bits(weights(job), weights(other))
-    assert result["metrics"]["loss"] is None
-    assert result["metrics"]["online_linear_top1"] is None
+    assert result.metrics.loss is None
+    assert result.metrics.online_linear_top1 is None
 
 
 def test_the_result_is_strict_json_with_the_contracts_metrics(start: Callable[..., Trainer]) -> None:
     result = to_the_end(start("raft"))
-    assert json.loads(dump_json(result)) == result
+    assert Outcome(**json.loads(dump_json(result.model_dump()))) == result
     names = "test_linear_top1 val_linear_top1 online_linear_top1 test_knn_top1 val_knn_top1 alignment uniformity"
-    assert {*names.split(), "effective_rank", "feature_std", "loss"} <= result["metrics"].keys()
-    assert result["timing"].keys() == {"train_seconds", "eval_seconds", "images_per_second"}
+    assert {*names.split(), "effective_rank", "feature_std", "loss"} <= result.metrics.model_fields_set
+    assert result.timing.images_per_second
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="tunes glibc's allocator")

@@ -20,6 +20,7 @@ from bench.errors import UserError
 from bench.files import dump_json
 from bench.planning import plan
 from bench.runs import provenance, store
+from bench.runs.result import Metrics, Result
 from bench.runs.store import RunDir
 from bench.training import trainer, worker
 from bench.training.orders import Orders
@@ -59,12 +60,16 @@ def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-def outcome(run: RunDir) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What must not depend on interruptions: metrics, and the history without its clocks."""
+def result_of(run: RunDir) -> Result:
     record = store.read_run(run)
-    assert record.state == "done", (record.state, record.error)
+    assert record.state == "done" and record.result, (record.state, record.error)
+    return record.result
+
+
+def outcome(run: RunDir) -> tuple[Metrics, list[dict[str, Any]]]:
+    """What must not depend on interruptions: metrics, and the history without its clocks."""
     rows = [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in run.history()]
-    return record.result["metrics"], rows
+    return result_of(run).metrics, rows
 
 
 @pytest.mark.slow
@@ -81,7 +86,7 @@ def test_killed_at_a_random_moment_a_run_ends_with_the_same_metrics(tmp_path: Pa
     killed_in_time = not run.result.exists()
     work(runs)
     assert outcome(run) == outcome(whole)
-    assert store.read_run(run).result["provenance"]["restarts"] == int(killed_in_time)
+    assert result_of(run).provenance.restarts == int(killed_in_time)
     assert not run.checkpoint.exists()
 
 
@@ -120,7 +125,7 @@ def test_of_two_workers_on_the_same_runs_each_executes_some_and_none_twice(tmp_p
     assert [process.wait(120) for process in processes] == [0, 0]
     for run in runs:
         assert run.log.read_text().count("done:") == 1
-        assert store.read_run(run).result["provenance"]["restarts"] == 0
+        assert result_of(run).provenance.restarts == 0
     work(alone)
     assert [outcome(run) for run in runs] == [outcome(run) for run in alone]
 
@@ -202,13 +207,13 @@ def test_a_run_that_other_code_goes_on_with_says_so(
         rf"{run.run_id}: resumed at step \d+, but not as it began: methods/losses.py changed .*", warning
     )
     assert warning in run.log.read_text()
-    made = store.read_run(run).result["provenance"]
-    first, second = made["attempts"]
-    assert (made["git_commit"], made["git_dirty"]) == ("second", True)
+    made = result_of(run).provenance
+    first, second = made.attempts
+    assert (made.git_commit, made.git_dirty) == ("second", True)
     assert (first["from_step"], first["git_commit"], first["git_dirty"], first["changed"]) == (0, "first", False, [])
     assert second["from_step"] > 0 and second["git_commit"] == "second"
     assert second["changed"] == ["methods/losses.py changed"]
-    assert first["code"] != second["code"] and first["versions"] == second["versions"] == made["versions"]
+    assert first["code"] != second["code"] and first["versions"] == second["versions"] == made.versions
 
 
 def test_an_owner_that_lost_its_run_does_not_note_a_failure_in_it(
