@@ -48,7 +48,7 @@ def test_an_experiment_file_plans_its_runs(
     bench("sweep", str(file), "--on", "dry")
     said = sweep_file.options(file, {})
     n = len(said.method.split(",")) * int(said.seeds) * math.prod(map(len, said.grid.values()))
-    assert capsys.readouterr().out.startswith(f"{said['experiment']}: {n} runs\n")
+    assert capsys.readouterr().out.startswith(f"{said.experiment}: {n} runs\n")
 
 
 def test_git_keeps_the_reference_results_and_ignores_what_commands_write(tmp_path: Path) -> None:

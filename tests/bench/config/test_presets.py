@@ -6,6 +6,7 @@ import pytest
 
 from bench.config import presets
 from bench.config.schema import RunConfig, resolve
+from methods import METHODS
 
 
 def config(preset: str, method: str) -> RunConfig:
@@ -69,3 +70,12 @@ def test_the_small_presets_have_one_teacher(preset: str, method: str) -> None:
 def test_quick_neither_mirrors_nor_colours_digits() -> None:
     a = config("quick", "raft").augment
     assert (a.crop_min, a.flip, a.jitter, a.gray, a.blur, a.solarize) == (0.2, 0, 0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("preset", presets.PRESETS)
+def test_a_method_that_no_preset_lists_has_what_its_methods_share(preset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METHODS.places, "theirs", METHODS.places["simsiam"])
+    shared, _ = presets.PRESETS[preset]
+    theirs = config(preset, "theirs").model_dump()
+    assert theirs["method_name"] == "theirs"
+    assert all(theirs[section][key] == value for section, own in shared.items() for key, value in own.items())
