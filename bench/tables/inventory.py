@@ -79,7 +79,7 @@ class _Reader:
         name, reason, state = record.dir.run_id, printable(record.error), record.state
         planned = identity = _identity(record.config)
         if planned is None:
-            if state != "damaged":
+            if state != "damaged" and not (state == "planned" and not record.dir.config.exists()):
                 state, reason = "damaged", "config.json: not the plan of a run"
             parsed = RUN_NAME.fullmatch(name)
             identity = None
@@ -89,7 +89,9 @@ class _Reader:
             reason = f"a copy or renamed directory of {record.config.get('run_id')}: left out"
             return self._problem(experiment, name, reason)
         if identity is None:
-            return self._problem(experiment, name, f"{reason}: left out, not a run directory that can be read")
+            return self._problem(
+                experiment, name, f"{reason or 'empty'}: left out, not a run directory that can be read"
+            )
         row = {"experiment": experiment, "run_id": printable(name), **identity, "state": state, "reason": reason}
         if state == "done" and record.result:
             try:
