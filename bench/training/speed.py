@@ -26,7 +26,9 @@ from bench.training.trainer import Trainer
 
 IMAGES = 2048  # noise: no time here depends on what an image shows
 N_CLASSES = 10
-PARTS = 10  # that `measure` announces
+PARTS = 11  # that `measure` announces
+PROBE = 16  # images of the step that tells how long a whole one takes
+STEPS = 4  # that measuring takes at least, all in all: the step, its passes, its products, and the rest
 
 
 def measure(
@@ -36,9 +38,10 @@ def measure(
 
     The PIL pipeline is a DataLoader with as many workers as our pipeline has threads, alone and around the same step.
     The roofline is the time that the step's own convolutions and matrix products take alone, one after the other in the
-    same precision, forwards and backwards. All takes about `seconds`, if each can be measured once in that time; a
-    pipeline of others that cannot is None, and `left_out` says why. `say` is told what is measured next. Raises
-    UserError for a method that has no training step, or where the settings leave none.
+    same precision, forwards and backwards. All takes about `seconds`: on a CPU too slow for whole batches, steps are
+    timed on `timed_images` of a batch; a pipeline of others that cannot be measured is None, and `left_out` says why.
+    `say` is told what is measured next. Raises UserError for a method that has no training step, or where the
+    settings leave none.
     """
     device, workers = torch.device(device_name), config.train.threads
     set_determinism(config.train.threads)
@@ -52,13 +55,17 @@ def measure(
     if batch > total or not job.epochs:
         wrong = f"batch_size={batch}: {config.data.name} has {total} images" if batch > total else "epochs=0"
         raise UserError(f"train.{wrong}; there is no training step to measure")
-    index = torch.arange(batch)
     watch = Stopwatch(device, seconds, PARTS, say)
 
     # evaluation first, as steps on one batch over and over can make weights infinite
     evaluation_seconds = watch.time("evaluation", lambda: _embed(job, images[:FORWARD_BATCH]))
-    step_seconds = watch.time(f"a training step, {batch} images", lambda: job._train_step(index, 0, 0))
-    chosen, labels = images[:batch].to(device), job.labels[:batch]
+    probe = torch.arange(min(batch, PROBE))
+    probe_seconds = watch.time(f"a step on {len(probe)} images", lambda: job._train_step(probe, 0, 0))
+    affordable = int(seconds / STEPS / probe_seconds * len(probe))
+    timed = batch if device.type != "cpu" else min(batch, max(affordable, len(probe)))
+    index = torch.arange(timed)
+    step_seconds = watch.time(f"a step on {timed} images", lambda: job._train_step(index, 0, 0))
+    chosen, labels = images[:timed].to(device), job.labels[:timed]
     draws = torch.Generator().manual_seed(0)
     x1, x2 = (view.to(memory_format=job.layout) for view in job.augment(chosen, draws))
     forward_seconds, backward_seconds = _passes(job, (x1, x2), labels, watch.begin("forward and backward passes"))
@@ -83,7 +90,7 @@ def measure(
             return None
 
     def learn(x1: Tensor, x2: Tensor) -> None:
-        job.learn(send(x1, device), send(x2, device), labels)
+        job.learn(send(x1, device), send(x2, device), job.labels[: len(x1)])
         wait(device)
 
     report: dict[str, Any] = {
@@ -91,17 +98,18 @@ def measure(
         "device": str(device),
         "threads": config.train.threads,
         "batch_size": batch,
+        "timed_images": timed,
         "precision": config.train.precision,
         "compiled": job.compiled,
-        "step_images_per_second": batch / step_seconds,
-        "augment_images_per_second": batch / parts["augment"],
+        "step_images_per_second": timed / step_seconds,
+        "augment_images_per_second": timed / parts["augment"],
         "evaluation_images_per_second": FORWARD_BATCH / evaluation_seconds,
         **{f"{name}_ms": 1000 * seconds for name, seconds in parts.items()},
         "augment_share": parts["augment"] / step_seconds,
         "roofline_share": roofline / step_seconds,
         "pil_images_per_second": rival("PIL pipeline", *pil_transforms(config)),
         "pil_step_images_per_second": rival(
-            "PIL pipeline with the step", *pil_transforms(config), use=learn, use_seconds=step_seconds
+            "PIL pipeline with the step", *pil_transforms(config), use=learn, use_seconds=step_seconds * batch / timed
         ),
     }
     if find_spec("lightly"):
@@ -110,7 +118,7 @@ def measure(
         "left_out": left_out,
         "peak_memory_mb": _peak_memory_mb(device),
         "epochs": config.train.epochs,
-        "projected_hours": config.train.epochs * (total // batch) * step_seconds / 3600,
+        "projected_hours": config.train.epochs * (total // batch) * step_seconds * batch / timed / 3600,
     }
 
 
@@ -128,6 +136,8 @@ def describe(measured: dict[str, Any]) -> str:
         "evaluation     {evaluation_images_per_second:>9,.0f} images/s",
         "augmentation   {augment_images_per_second:>9,.0f} images/s alone",
     ]
+    if measured["timed_images"] < measured["batch_size"]:
+        lines.insert(1, "timed on {timed_images} images of a batch, as a whole one takes long (--seconds gives more)")
     extra: dict[str, Any] = {"compile": ", compiled" if measured["compiled"] else ""}
     if measured["pil_images_per_second"]:
         extra["ratio"] = measured["augment_images_per_second"] / measured["pil_images_per_second"]

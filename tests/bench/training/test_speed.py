@@ -34,6 +34,7 @@ def test_a_step_and_its_parts_are_measured(method: str) -> None:
     steps = 30 * (1437 // 64)
     assert measured["projected_hours"] == pytest.approx(steps * 64 / measured["step_images_per_second"] / 3600)
     assert measured["left_out"] == []
+    assert measured["timed_images"] == 64
     assert json.loads(json.dumps(measured)) == measured
     assert "images/s" in speed.describe(measured)
 
@@ -111,12 +112,15 @@ def test_what_does_not_fit_the_time_is_measured_once_or_left_out(monkeypatch: py
 
     monkeypatch.setattr(speed.Trainer, "learn", counted)
     measured = speed.measure(config("simclr"), "cpu", seconds=0, say=said.append)
-    assert len(steps) == 1
+    assert len(steps) == 2  # of 16 images each, the first of which tells that 64 are too many
+    assert measured["timed_images"] == 16
+    assert measured["batch_size"] == 64
+    assert "timed on 16 images of a batch" in speed.describe(measured)
     assert measured["pil_step_images_per_second"] is None
     assert [line.split(":")[0] for line in measured["left_out"][:2]] == ["PIL pipeline", "PIL pipeline with the step"]
     assert "and 0 s are left (--seconds gives more)" in measured["left_out"][0]
     assert f"left out: {measured['left_out'][0]}\n" in speed.describe(measured)
-    assert said[:2] == ["evaluation", "a training step, 64 images"]
+    assert said[:3] == ["evaluation", "a step on 16 images", "a step on 16 images"]
     assert len(said) == speed.PARTS - (find_spec("lightly") is None)
 
 
