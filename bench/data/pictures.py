@@ -82,8 +82,9 @@ def _rgb(image: Image.Image) -> Image.Image:
     transparent = image.info.get("transparency")
     if halved and isinstance(transparent, tuple):
         image.info["transparency"] = tuple(level >> 8 for level in transparent)
-    with contextlib.suppress(Exception):  # damaged EXIF data: the picture itself is whole
-        ImageOps.exif_transpose(image, in_place=True)
+    if image.format != "TIFF":  # which Pillow has turned; early versions would turn it twice
+        with contextlib.suppress(Exception):  # damaged EXIF data: the picture itself is whole
+            ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith(("I", "F")):
         return _from_deep_gray(image, white_is_zero, transparent)
     if signed:

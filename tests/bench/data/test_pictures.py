@@ -68,12 +68,19 @@ RAMP = np.arange(256).reshape(16, 16)
         ("int32.tif", (RAMP * 257).astype(np.int32)),
         ("uint16.tif", (RAMP * 257).astype(np.uint16)),
         ("uint16.png", (RAMP * 257).astype(np.uint16)),
-        ("uint16.pgm", (RAMP * 257).astype(np.uint16)),
         ("uint8.tif", RAMP.astype(np.uint8)),
     ],
 )
 def test_gray_of_any_depth_keeps_its_levels(tmp_path: Path, name: str, levels: np.ndarray) -> None:
     assert gray(levels, tmp_path / name).tolist() == RAMP.tolist()
+
+
+@pytest.mark.parametrize("white", [255, 4095, 65535])
+def test_a_portable_graymap_says_what_is_white(tmp_path: Path, white: int) -> None:
+    levels = np.rint(RAMP / 255 * white).astype(np.uint8 if white < 256 else ">u2")
+    (tmp_path / "x.pgm").write_bytes(f"P5 16 16 {white}\n".encode() + levels.tobytes())
+    pixels, _ = decode(tmp_path / "x.pgm")
+    assert np.abs(pixels[0].astype(int) - RAMP).max() <= 1
 
 
 def test_white_that_is_stored_as_zero_is_white(tmp_path: Path) -> None:
