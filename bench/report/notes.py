@@ -105,6 +105,9 @@ def _made_with(used: pd.DataFrame) -> Iterator[str]:
         parts.append(f"{name} {most}, but {', '.join(told)}")
     if parts:
         yield f"NOT MADE ALIKE: {'; '.join(parts)}. Differences may come from that, too."
+    for method, seed, attempts in used[["method", "seed", "attempts"]].itertuples(index=False):
+        if not all(part.endswith(": as before") for part in attempts.split("; ") if part):
+            yield f"{method} seed {seed} went on otherwise than it began: {attempts}."
 
 
 def _seeds(seeds: list[int]) -> str:

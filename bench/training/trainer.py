@@ -295,7 +295,5 @@ def _resident(dataset: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:
     """Images and training labels (validation hidden as -1), on the device if half of its free memory holds them."""
     labels = dataset.labels.clone()
     labels[dataset.validation] = -1
-    images = dataset.images
-    if device.type == "cuda" and images.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
-        images = images.to(device)
-    return images, labels.to(device)
+    fits = device.type == "cuda" and dataset.images.nbytes < torch.cuda.mem_get_info(device)[0] // 2
+    return dataset.images.to(device) if fits else dataset.images, labels.to(device)

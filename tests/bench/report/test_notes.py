@@ -60,6 +60,18 @@ def test_a_whole_method_is_named_without_its_seeds_and_many_values_are_counted(t
     assert "cpu (processor 2) (RAFT seed 2), 2 more (runs.csv). Differences" in note
 
 
+@pytest.mark.parametrize("changed", [[], ["methods/losses.py changed", "torch 2.14.1 -> 2.15.0"]])
+def test_a_run_that_other_code_went_on_with_is_told(tmp_path: Path, changed: list[str]) -> None:
+    attempts = [{"from_step": 0, "changed": []}, {"from_step": 120, "changed": changed}]
+    remade(fake_run(tmp_path / "e", "byol", 1, epochs=2), attempts=attempts)
+    tables = collect(tmp_path, ["e"])
+    told = [note for note in notes(tables, tables.leaderboard) if "went on" in note]
+    expected = (
+        "BYOL seed 1 went on otherwise than it began: from step 120: methods/losses.py changed, torch 2.14.1 -> 2.15.0."
+    )
+    assert told == [expected] * bool(changed)
+
+
 def test_every_output_says_so(tmp_path: Path) -> None:
     fake_experiment(tmp_path / "e", epochs=2)
     for run in (tmp_path / "e" / "runs").glob("raft-*-s[12]"):
