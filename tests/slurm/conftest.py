@@ -1,4 +1,4 @@
-"""A SLURM cluster for the tests marked `slurm`; and lets the tests of this folder import `hands`."""
+"""A SLURM cluster for the tests marked `slurm`; and lets the tests of this folder import the modules beside them."""
 
 import os
 import shutil
@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))  # fake_results
 
 from fake_slurm import fake as fake
 from hands import HERE, Cluster, shell, undisturbed, wait_for

@@ -3,6 +3,7 @@
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -186,9 +187,9 @@ def test_everything_that_a_script_sets_is_protected(tmp_path: Path) -> None:
     """A new option of ours, or of submitit's, needs its row in OURS_ALONE."""
     from submitit.slurm.slurm import _make_sbatch_string
 
-    text = _make_sbatch_string("x", tmp_path, partition="p", account="a", qos="q", constraint="c", mem="1", map_count=2,
-        time=1, nodes=1, ntasks_per_node=1, cpus_per_task=1, gpus_per_node="1", wckey=None, dependency="d",
-        additional_parameters={"requeue": True})  # fmt: skip
+    asked: Any = dict.fromkeys(("partition", "account", "qos", "constraint", "mem", "dependency"), "x")
+    asked |= {"cpus_per_task": 1, "gpus_per_node": "1", "ntasks_per_node": 1, "wckey": None, "map_count": 2}
+    text = _make_sbatch_string("x", tmp_path, additional_parameters={"requeue": True}, **asked)
     options = {line.removeprefix("#SBATCH --").partition("=")[0] for line in text.splitlines() if "#SBATCH" in line}
     assert len(options) > 15 and options <= clusters.OURS_ALONE.keys()
 

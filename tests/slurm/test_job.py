@@ -4,14 +4,14 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_results import fake_result
 
 from bench.runs import claim, provenance, store
-from bench.runs.identity import SCHEMA
 from slurm import commands, job, submission
 from slurm.job import Execution, Signals
 from slurm.ledger import GiveUp, Ledger, Progress, gave_up, measure
@@ -47,7 +47,7 @@ class World:
             def __init__(self, settings: Any, jobs: int, names: list[str]) -> None:
                 world.orders.append([Path(path).name for path in settings.runs])
                 assert sorted(world.orders[-1]) == RUNS and names == ["auto"]
-                self.what = world.passes.pop(0)
+                self.what: Callable[[], None] | None = world.passes.pop(0)
 
             def running(self) -> bool:
                 if world.kills and world.signals:
@@ -116,7 +116,7 @@ class World:
     def finish(self, *names: str) -> Callable[[], None]:
         def act() -> None:
             for name in names:
-                content = {"schema": SCHEMA, "run_id": name}
+                content = {**fake_result("raft-01234567-s0"), "run_id": name}
                 self.run(name).result.write_text(json.dumps(content))
 
         return act
@@ -130,9 +130,9 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     previous = {number: signal.getsignal(number) for number in (signal.SIGUSR2, signal.SIGTERM)}
-    yield World(tmp_path, monkeypatch)  # type: ignore[misc]
+    yield World(tmp_path, monkeypatch)
     for number, handler in previous.items():
         signal.signal(number, handler)
 

@@ -17,6 +17,7 @@ import pytest
 from fake_results import fake_result
 from fake_slurm import FAKE, Fake
 from rich.console import Console
+from submitit.core.utils import DelayedSubmission
 
 from bench.errors import UserError
 from bench.planning import plan
@@ -584,7 +585,7 @@ def test_nothing_is_left_where_the_disk_is_full(
         raise OSError(28, "No space left on device")
 
     if name == "pkl":
-        monkeypatch.setattr(arrays.DelayedSubmission, "dump", full)
+        monkeypatch.setattr(DelayedSubmission, "dump", full)
     else:
         monkeypatch.setattr(submission.Submission, "write", full)
     with pytest.raises(UserError, match=r"cannot write .*: No space left on device"):
