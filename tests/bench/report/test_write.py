@@ -20,7 +20,7 @@ from bench.errors import UserError
 from bench.report.columns import cell
 from bench.report.terminal import print_leaderboard
 from bench.report.write import csv, write
-from bench.tables.leaderboard import collect
+from bench.tables.leaderboard import Tables, collect
 
 ODD_FOLDER = "<script>alert(1)<script>, \"q\" & 'a' | $x_1$ 50% #~^\\ `é中`"  # a folder's name has no slash
 ODD_METHOD = f"m{ODD_FOLDER}"  # a run directory's name begins with it
@@ -137,16 +137,22 @@ def test_the_terminal_at_80_columns(tmp_path: Path) -> None:
 LONG = "another_package_with_a_long_name:AMethodWithALongName"
 
 
-@pytest.mark.parametrize("width", [0, 1, 20, 40, 60, 80, 120])
-@pytest.mark.parametrize("methods", [[], [LONG]], ids=["ours", "a long name"])
-def test_nothing_is_lost_on_a_terminal_of_any_width(tmp_path: Path, width: int, methods: list[str]) -> None:
-    """Every text of the table is there, a row's in its own order: beside or below each other, broken but never cut."""
-    fake_experiment(tmp_path / "e", epochs=2)
-    for method in methods:
+@pytest.fixture(scope="module", params=[[], [LONG]], ids=["ours", "a long name"])
+def of_some_methods(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    results = tmp_path_factory.mktemp("results")
+    fake_experiment(results / "e", epochs=2)
+    for method in request.param:
         for seed in range(2):
-            fake_run(tmp_path / "e", method, seed, epochs=2)
-    text = printed(tmp_path, ["e"], width)
-    tables = collect(tmp_path, ["e"])
+            fake_run(results / "e", method, seed, epochs=2)
+    return collect(results, ["e"])
+
+
+@pytest.mark.parametrize("width", [0, 1, 20, 40, 60, 80, 120])
+def test_nothing_is_lost_on_a_terminal_of_any_width(of_some_methods: Tables, width: int) -> None:
+    """Every text of the table is there, a row's in its own order: beside or below each other, broken but never cut."""
+    buffer, tables = io.StringIO(), of_some_methods
+    print_leaderboard(tables, Console(file=buffer, width=width))
+    text = buffer.getvalue()
     assert max(map(len, text.splitlines())) <= (width or 80)
     shown = ("method", "seeds", "test_linear_top1", "test_knn_top1", "effective_rank", "train_seconds", "flags")
     letters = "".join(text.split())
