@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -84,7 +84,7 @@ class Watcher:
         while not self.messages.empty():
             self.console.print(Text(self.messages.get()), style="yellow", soft_wrap=True)
         for run_id, before in list(self.unfinished.items()):
-            record = self.unfinished[run_id] = store.read_run(before.dir)
+            record = self.unfinished[run_id] = _again(before)
             if record.result:
                 self._say(_done_line(record.result))
                 del self.unfinished[run_id]
@@ -107,6 +107,14 @@ class Watcher:
 
     def _say(self, line: str) -> None:
         self.console.print(Text(line), soft_wrap=True)
+
+
+def _again(before: store.RunRecord) -> store.RunRecord:
+    """The run of a record as it is now. Plans do not change any more, and there may be thousands: results are read."""
+    record = store.read_run(before.dir, content=False)
+    if record.state == "done" or before.state == "damaged":
+        return store.read_run(before.dir)
+    return replace(record, config=before.config)
 
 
 def _done_line(result: "Result") -> str:

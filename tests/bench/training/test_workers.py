@@ -135,6 +135,33 @@ def test_a_last_turn_that_would_leave_cores_idle_is_shared(
     assert last_turn.further_workers(running(tmp_path, epochs), waiting, pids, slots) == more
 
 
+@pytest.mark.parametrize(
+    ("runs", "cores", "expected"),
+    [(5, 2, 2.5), (3, 2, 1.5), (4, 2, 2), (2, 2, 1), (1, 2, 1), (7, 2, 3.5), (7, 4, 1.75), (9, 4, 2.25), (4, 1, 4)],
+)
+def test_the_work_takes_no_longer_than_on_cores_that_never_idle(
+    tmp_path: Path, memory: Callable[..., None], runs: int, cores: int, expected: float
+) -> None:
+    """Runs of a turn each; those that are executed share the cores evenly. In whole turns: ceil(runs / cores)."""
+    memory(taken=100, free=10_000)
+    records = running(tmp_path, [1] * runs)
+    workers, waiting, turns = min(cores, runs), runs, 0.0
+    left: list[float] = []
+    while waiting or left:
+        begun = min(workers - len(left), waiting)
+        left, waiting = [*left, *[1.0] * begun], waiting - begun
+        workers = len(left)  # others find nothing to do and end
+        more = last_turn.further_workers(records[:workers], waiting, list(range(1, workers + 1)), min(cores, runs))
+        if more:
+            workers += more
+            continue
+        step = min(left)
+        turns += step / min(1.0, cores / len(left))
+        left = [rest - step for rest in left if rest > step]
+        workers = max(cores, len(left)) if waiting else workers
+    assert turns == pytest.approx(expected)
+
+
 def test_further_workers_have_to_fit_into_memory(tmp_path: Path, memory: Callable[..., None]) -> None:
     records = running(tmp_path, [1, 1])
 
