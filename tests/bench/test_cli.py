@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from fake_results import fake_run
 from PIL import Image
 
 from bench import cli
@@ -260,3 +261,14 @@ def test_when_a_worker_is_killed_the_runs_it_had_not_begun_are_executed_all_the_
     assert process.returncode == 1
     assert "killed: out of memory?" in out
     assert sorted(record.state for record in store.records(Path("results/quick"))) == ["done", "interrupted"]
+
+
+@pytest.mark.parametrize("columns", ["0", "", "30"])
+def test_the_report_is_there_whatever_columns_says(
+    columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_run(Path("results/e"), "byol", 0, epochs=2)
+    monkeypatch.setenv("COLUMNS", columns)
+    assert bench("report e --format csv", monkeypatch) == 0
+    said = capsys.readouterr().out
+    assert "BYOL" in said and "linear" in said and "wrote results/e/runs.csv" in said
