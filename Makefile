@@ -2,7 +2,7 @@ PYTHON ?= python3
 BENCH = .venv/bin/bench
 PYTEST = .venv/bin/python -m pytest
 
-.PHONY: run test test-all lint clean
+.PHONY: run test test-all test-here test-slurm lint clean
 
 run: .venv/installed
 	$(BENCH) run --method raft --seeds 5 $(ARGS)
@@ -11,8 +11,13 @@ test: lint
 	$(PYTEST) -n 2 -m "not slow and not slurm"
 
 test-all: lint
+	$(MAKE) --jobs 2 --output-sync=target test-here test-slurm  # the latter mostly wait
+
+test-here:
 	$(PYTEST) -n 2 -m "not slurm"
-	$(PYTEST) -m slurm  # one at a time: they stop the cluster's daemons
+
+test-slurm:
+	$(PYTEST) -n 2 --dist loadfile -m slurm  # a cluster a file
 
 lint: .venv/installed-dev
 	.venv/bin/ruff check .

@@ -1,13 +1,19 @@
 """The command line as a user meets it: exit codes, one-line errors, the same command again."""
 
+import io
 import os
 import pty
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_results import fake_run
@@ -18,6 +24,7 @@ from bench.files import parse_json
 from bench.runs import store
 
 TINY = "--set data.size=8 --set train.epochs=2 --set train.batch_size=256 --set eval.every_epochs=2"
+BOTH = f"run --method byol,random --seeds 2 --jobs 1 {TINY}"
 BENCH = [sys.executable, "-c", "from bench.cli import main; main()"]
 
 
@@ -26,23 +33,24 @@ def in_a_new_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def bench(command: str, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Run a command in this process; -> its exit code."""
-    monkeypatch.setattr(sys, "argv", ["bench", *command.split()])
-    with pytest.raises(SystemExit) as left:
-        cli.main()
-    code = left.value.code
-    return code if isinstance(code, int) else int(code is not None)
+@dataclass(frozen=True)
+class Answer:
+    """What a command says and leaves."""
+
+    code: int
+    out: str
+    err: str
 
 
-def started(command: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*BENCH, *command.split()],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+def bench(command: str) -> Answer:
+    """Run a command in this process; its workers have processes of their own."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["bench", *command.split()])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+    assert isinstance(left.value.code, int)
+    return Answer(left.value.code, out.getvalue(), err.getvalue())
 
 
 def folder_without_classes() -> None:
@@ -77,12 +85,10 @@ def folder_without_classes() -> None:
         ("list method", "unknown list 'method': did you mean 'methods'?"),
     ],
 )
-def test_a_wrong_command_is_answered_by_one_line_and_exit_code_2(
-    command: str, expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_wrong_command_is_answered_by_one_line_and_exit_code_2(command: str, expected: str) -> None:
     folder_without_classes()
-    assert bench(command, monkeypatch) == 2
-    shown = capsys.readouterr()
+    shown = bench(command)
+    assert shown.code == 2
     assert expected in shown.err
     assert shown.err.count("\n") == 1
     assert "Traceback" not in shown.err + shown.out
@@ -90,8 +96,9 @@ def test_a_wrong_command_is_answered_by_one_line_and_exit_code_2(
 
 
 @pytest.mark.parametrize("what", ["methods", "presets", "datasets", "backbones", "keys"])
-def test_lists(what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert bench(f"list {what}", monkeypatch) == 0
+def test_lists(what: str) -> None:
+    shown = bench(f"list {what}")
+    assert shown.code == 0
     expected = {
         "methods": "raft",
         "presets": "quick",
@@ -99,118 +106,121 @@ def test_lists(what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         "backbones": "resnet18",
         "keys": "optim.lr",
     }
-    assert re.search(rf"^{expected[what]}\b", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(rf"^{expected[what]}\b", shown.out, re.MULTILINE)
 
 
-def test_help_answers_at_once() -> None:
-    def seconds() -> float:
-        begun = time.perf_counter()
-        subprocess.run([*BENCH, "--help"], check=True, capture_output=True)
-        return time.perf_counter() - begun
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Answer]:
+    """An empty folder in which BOTH was executed, and what it said."""
+    folder = tmp_path_factory.mktemp("executed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return folder, bench(BOTH)
 
-    assert min(seconds() for _ in range(7)) < 0.4
 
-
-def test_from_nothing_to_a_leaderboard_and_the_same_command_again() -> None:
-    command = f"run --method byol,random --seeds 2 {TINY}"
-    first = started(command)
-    out, err = first.communicate(timeout=200)
-    assert first.returncode == 0, err
-    assert "\x1b" not in out  # a log file gets plain lines
-    assert out.count("done in") == 4
-    assert re.search(r"byol +2 ", out)
-    assert re.search(r"random +2 ", out)
-    results = Path("results/quick")
+def test_from_nothing_to_a_leaderboard(executed: tuple[Path, Answer]) -> None:
+    folder, said = executed
+    assert said.code == 0, said.err
+    assert "\x1b" not in said.out  # a log file gets plain lines
+    assert said.out.count("done in") == 4
+    assert re.search(r"byol +2 ", said.out)
+    assert re.search(r"random +2 ", said.out)
+    results = folder / "results/quick"
     for name in ("runs.csv", "history.csv", "leaderboard.csv"):
         assert (results / name).stat().st_size > 0
     for run in store.run_dirs(results):
         assert {"config.json", "metrics.jsonl", "encoder.safetensors", "result.json", "log.txt"} <= set(
             os.listdir(run.path)
         )
-    before = {run.run_id: run.result.read_bytes() for run in store.run_dirs(results)}
-    again = started(command)
-    out, _ = again.communicate(timeout=100)
-    assert again.returncode == 0
-    assert "4 of 4 runs are done already" in out
-    assert {run.run_id: run.result.read_bytes() for run in store.run_dirs(results)} == before
+
+
+def test_the_same_command_again_executes_nothing(
+    executed: tuple[Path, Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(executed[0])
+    before = {run.run_id: run.result.read_bytes() for run in store.run_dirs(Path("results/quick"))}
+    again = bench(BOTH)
+    assert again.code == 0
+    assert "4 of 4 runs are done already" in again.out
+    assert {run.run_id: run.result.read_bytes() for run in store.run_dirs(Path("results/quick"))} == before
 
 
 @pytest.mark.slow
-def test_the_same_command_in_a_fresh_directory_gives_identical_metrics() -> None:
-    for where in ("a", "b"):
-        process = started(f"run --method raft --seeds 1 --results {where} {TINY}")
-        _, err = process.communicate(timeout=200)
-        assert process.returncode == 0, err
-    first, second = (store.read_run(store.run_dirs(Path(where) / "quick")[0]) for where in ("a", "b"))
-    assert first.result and second.result
-    assert first.result.metrics == second.result.metrics
+def test_the_same_command_in_a_fresh_directory_gives_identical_metrics(executed: tuple[Path, Answer]) -> None:
+    assert bench(f"run --method byol --seeds 1 {TINY}").code == 0
+    (run,) = store.run_dirs(Path("results/quick"))
+    other = store.RunDir(executed[0] / "results/quick/runs" / run.run_id)
+    mine, theirs = store.read_run(run).result, store.read_run(other).result
+    assert mine and theirs
+    assert mine.metrics == theirs.metrics
 
 
 @pytest.mark.slow
 def test_two_commands_on_one_experiment_execute_each_run_once_and_both_report() -> None:
     command = f"run --method simsiam --seeds 3 --jobs 1 {TINY}"
-    both = [started(command), started(command)]
-    outputs = [process.communicate(timeout=200) for process in both]
-    assert [process.returncode for process in both] == [0, 0], outputs
+    beside = subprocess.Popen([*BENCH, *command.split()], stdout=subprocess.PIPE, text=True)
+    said = bench(command)
+    out, _ = beside.communicate(timeout=300)
+    assert (said.code, beside.returncode) == (0, 0)
     for run in store.run_dirs(Path("results/quick")):
         assert run.log.read_text().count("done:") == 1
-    assert all(re.search(r"simsiam +3 ", out) for out, _ in outputs)
+    assert re.search(r"simsiam +3 ", said.out)
+    assert re.search(r"simsiam +3 ", out)
 
 
-@pytest.mark.slow
-def test_an_interrupted_command_says_so_and_resumes() -> None:
-    command = f"run --method simclr --seeds 1 {TINY} --set train.epochs=60"
-    process = started(command)
-    (run,) = [None]
-    deadline = time.monotonic() + 100
-    while run is None or not run.last_epoch():
+def wait_for(condition: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + 200
+    while not (value := condition()):
         assert time.monotonic() < deadline
-        time.sleep(0.05)
-        run = next(iter(store.run_dirs(Path("results/quick"))), None)
-    process.send_signal(signal.SIGINT)  # to the command alone: it tells its workers
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGINT
-    assert "the same command resumes" in out
-    assert store.read_run(run).state == "interrupted"
-    again = started(command)
-    out, err = again.communicate(timeout=200)
-    assert again.returncode == 0, err
-    assert "resumed at step" in run.log.read_text()
+        time.sleep(0.02)
+    return value
 
 
 @pytest.mark.slow
-def test_a_failed_run_gives_exit_code_1_and_its_reason() -> None:
-    process = started(f"run --method byol --seeds 1 {TINY} --set optim.lr=1e30")
-    out, _ = process.communicate(timeout=200)
-    assert process.returncode == 1
-    assert "1 of 1 runs did not finish" in out
-    assert "non-finite" in out
-
-
-@pytest.mark.slow
-def test_a_terminal_gets_one_live_line_a_run() -> None:
+def test_a_terminal_gets_one_live_line_a_run_and_an_interrupted_command_resumes() -> None:
+    command = f"run --method simclr --seeds 1 {TINY} --set train.epochs=20"
     main, terminal = pty.openpty()
     process = subprocess.Popen(
-        [*BENCH, *f"run --method byol --seeds 1 {TINY} --set train.epochs=12".split()],
+        [*BENCH, *command.split()],
         stdout=terminal,
         stderr=terminal,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
     )
     os.close(terminal)
-    shown = b""
-    try:
-        while chunk := os.read(main, 65536):
-            shown += chunk
-    except OSError:  # the other end is closed
-        pass
-    assert process.wait(60) == 0
-    text = shown.decode(errors="replace")
-    assert re.search(r"epoch \d+/12 +loss .* images/s .* left", text)
-    assert "\x1b[" in text
+    shown: list[bytes] = []
+
+    def read() -> None:
+        try:
+            while chunk := os.read(main, 65536):
+                shown.append(chunk)
+        except OSError:  # the other end is closed
+            pass
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    wait_for(lambda: re.search(rb"epoch \d+/20 +loss .* images/s .* left", b"".join(shown)))
+    process.send_signal(signal.SIGINT)  # to the command alone: it tells its workers
+    assert process.wait(60) == 128 + signal.SIGINT
+    reader.join()
+    assert b"\x1b[" in b"".join(shown)
+    assert b"the same command resumes" in b"".join(shown)
+    (run,) = store.run_dirs(Path("results/quick"))
+    assert store.read_run(run).state == "interrupted"
+    again = bench(command)
+    assert again.code == 0, again.err
+    assert "resumed at step" in run.log.read_text()
 
 
 @pytest.mark.slow
-def test_an_image_folder_from_the_pictures_to_the_table() -> None:
+def test_a_failed_run_gives_exit_code_1_and_its_reason() -> None:
+    said = bench(f"run --method byol --seeds 1 {TINY} --set optim.lr=1e30")
+    assert said.code == 1
+    assert "1 of 1 runs did not finish" in said.out
+    assert "non-finite" in said.out
+
+
+def draw_pictures(broken: str) -> None:
+    """pictures/: two classes, 40 training and 10 test images each, and a file that is none."""
     for split, n in (("train", 40), ("test", 10)):
         for label in ("dark", "light"):
             Path(f"pictures/{split}/{label}").mkdir(parents=True)
@@ -219,47 +229,45 @@ def test_an_image_folder_from_the_pictures_to_the_table() -> None:
                 Image.new("RGB", (20 + i, 30 + n), (level, level // 2, 255 - level)).save(
                     f"pictures/{split}/{label}/{i}.png"
                 )
-    Path("pictures/train/dark/broken.png").write_bytes(b"not a picture")
-    command = f"run --method supervised {TINY} --set data.name=folder:pictures --set train.batch_size=32"
-    process = started(command)
-    _, err = process.communicate(timeout=100)
-    assert process.returncode == 2
-    assert "broken.png" in err
-    assert err.count("\n") == 1
-    process = started(f"{command} --set data.skip_bad=true")
-    out, err = process.communicate(timeout=200)
-    assert process.returncode == 0, err
-    assert "left out 1 unreadable training images" in out
-    assert re.search(r"^folder:pictures@[0-9a-f]{8}, preset quick", out, re.MULTILINE)  # a name, not a path
+    Path("pictures", broken).write_bytes(b"not a picture")
+
+
+FOLDER = f"run --method supervised {TINY} --set data.name=folder:pictures --set train.batch_size=32"
+
+
+@pytest.mark.slow
+def test_an_image_folder_from_the_pictures_to_the_table() -> None:
+    draw_pictures("train/dark/broken.png")
+    said = bench(FOLDER)
+    assert said.code == 2
+    assert "broken.png" in said.err
+    assert said.err.count("\n") == 1
+    said = bench(f"{FOLDER} --set data.skip_bad=true")
+    assert said.code == 0, said.err
+    assert "left out 1 unreadable training images" in said.out
+    assert re.search(r"^folder:pictures@[0-9a-f]{8}, preset quick", said.out, re.MULTILINE)  # a name, not a path
 
 
 def test_a_broken_test_image_is_told_before_training() -> None:
-    for split in ("train", "test"):
-        for label, level in (("dark", 20), ("light", 200)):
-            Path(f"pictures/{split}/{label}").mkdir(parents=True)
-            for i in range(10):
-                Image.new("RGB", (8, 8), (level + i,) * 3).save(f"pictures/{split}/{label}/{i}.png")
-    Path("pictures/test/dark/broken.png").write_bytes(b"not a picture")
-    process = started(f"run --method supervised {TINY} --set data.name=folder:pictures --set train.batch_size=8")
-    _, err = process.communicate(timeout=100)
-    assert process.returncode == 2
-    assert "broken.png" in err
+    draw_pictures("test/dark/broken.png")
+    said = bench(FOLDER)
+    assert said.code == 2
+    assert "broken.png" in said.err
     assert not Path("results").exists()
 
 
 @pytest.mark.slow
 def test_when_a_worker_is_killed_the_runs_it_had_not_begun_are_executed_all_the_same() -> None:
-    process = started(f"run --method simclr --seeds 2 --jobs 1 {TINY} --set train.epochs=20")
-    deadline = time.monotonic() + 100
-    claims: list[Path] = []
-    while not claims:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-        claims = [*Path("results").glob("quick/runs/*/claim-1.json")]
-    os.kill(parse_json(claims[0].read_text())["pid"], signal.SIGKILL)
-    out, _ = process.communicate(timeout=200)
-    assert process.returncode == 1
-    assert "killed: out of memory?" in out
+    def kill_the_first() -> None:
+        claim = wait_for(lambda: next(Path("results").glob("quick/runs/*/claim-1.json"), None))
+        os.kill(parse_json(claim.read_text())["pid"], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_the_first)
+    killer.start()
+    said = bench(f"run --method simclr --seeds 2 --jobs 1 {TINY} --set train.epochs=8")
+    killer.join()
+    assert said.code == 1
+    assert "killed: out of memory?" in said.out
     assert sorted(record.state for record in store.records(Path("results/quick"))) == ["done", "interrupted"]
 
 

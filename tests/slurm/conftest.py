@@ -1,21 +1,16 @@
-"""A SLURM cluster for the tests marked `slurm`; and lets the tests of this folder import the modules beside them."""
+"""A SLURM cluster for the tests marked `slurm`."""
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))  # fake_results
-
 from fake_slurm import fake as fake
-from hands import HERE, Cluster, shell, undisturbed, wait_for
+from hands import EPOCHS, HERE, Cluster, shell, undisturbed, wait_for
+from PIL import Image
 
 IN_CI = os.environ.get("CI") == "true"
 PROFILE = """
@@ -33,17 +28,16 @@ on_code_change = "warn"
 
 @pytest.fixture(scope="session")
 def _cluster() -> Iterator[Cluster]:
-    conf = os.environ.get("SLURM_CONF", "")
-    if conf and (Path(conf).parent.parent / "munge.key").exists():  # started by slurm-cluster: nobody else's
-        yield Cluster(conf)
-        return
+    """A cluster of this process's own: test processes side by side have different ports."""
     missing = "" if os.geteuid() == 0 else "starting a SLURM cluster takes root"
     if not shutil.which("slurmctld"):
         missing = "SLURM is not installed"
     if missing and not IN_CI:
-        pytest.skip(f"{missing}; tests/slurm/slurm-cluster up installs and starts one")
+        pytest.skip(f"{missing}; tests/slurm/slurm-cluster install installs it")
     assert not missing, missing
     folder = tempfile.mkdtemp(prefix="slurm-")
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    os.environ["SLURM_BASE_PORT"] = str(26810 + 20 * worker)
     shell(str(HERE / "slurm-cluster"), "up", folder)
     os.environ["SLURM_CONF"] = f"{folder}/etc/slurm.conf"
     yield Cluster(os.environ["SLURM_CONF"])
@@ -68,6 +62,14 @@ def cluster(_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     wait_for("idle", lambda: not shell("squeue", "-h").strip())
 
 
+@pytest.fixture
+def slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers in SLURM jobs rest .1 s before every training step."""
+    path = [str(HERE / "resting"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
+    monkeypatch.setenv("REST_SECONDS", "0.1")
+
+
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An image folder of 4 classes: 160 training and 40 test images of 8 x 8 pixels, a class a bright stripe."""
@@ -86,5 +88,5 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def reference(images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    """Metrics of 4 methods x 2 seeds of 60 epochs, executed on this machine without disturbance."""
-    return undisturbed(images, 60, tmp_path_factory.mktemp("reference"))
+    """Metrics of 4 methods x 2 seeds of EPOCHS epochs, executed on this machine without disturbance."""
+    return undisturbed(images, EPOCHS, tmp_path_factory.mktemp("reference"))

@@ -1,5 +1,6 @@
 """Hands for the tests on a cluster: to use it, to hurt it, to read what came of it."""
 
+import contextlib
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from bench.runs.store import RunDir
 
 HERE = Path(__file__).parent
 METHODS = "raft,byol,simsiam,simclr"
+EPOCHS = 30  # of 5 steps: with rests, a run outlasts the time that SLURM takes to hurt it
 BENCH = str(Path(sys.executable).with_name("bench"))
 
 
@@ -36,7 +38,7 @@ class Cluster:
     """SLURM's daemons, nodes and jobs, under our hands."""
 
     def __init__(self, conf: str) -> None:
-        self.dir = Path(conf).parent.parent
+        self.conf, self.dir = conf, Path(conf).parent.parent
 
     def up(self) -> None:
         """Start what is missing."""
@@ -51,6 +53,11 @@ class Cluster:
         """The node loses power, and SLURM notices (which by itself takes it SlurmdTimeout)."""
         shell(str(HERE / "crash-node"), node)
         shell("scontrol", "update", f"nodename={node}", "state=down", "reason=crash")
+
+    def warn(self, task: str) -> None:
+        """SLURM's warning, USR2. A job may be quicker than scancel's answer, which would then ask it again for 95 s."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run(["scancel", "--signal=USR2", task], capture_output=True, timeout=2)
 
     def preempt(self, node: str, seconds: int = 3) -> None:
         """A job of the partition `high` takes the whole node."""
@@ -93,7 +100,8 @@ class Cluster:
         found = []
         for path in Path("/proc").glob("[0-9]*"):
             try:
-                if f"SLURM_JOB_ID={job}".encode() not in (path / "environ").read_bytes().split(b"\0"):
+                environment = (path / "environ").read_bytes().split(b"\0")
+                if not {f"SLURM_JOB_ID={job}".encode(), f"SLURM_CONF={self.conf}".encode()} <= {*environment}:
                     continue
                 words = (path / "cmdline").read_bytes().split(b"\0")
                 if module.encode() in words and b"python" in words[0]:
@@ -118,7 +126,7 @@ def settings(images: Path, epochs: int) -> list[str]:
 def bench(*words: str, code: int | None = 0, cwd: Path | None = None) -> str:
     """Output of a `bench` command (standard error after it); its exit code has to be `code`, if given."""
     command = [BENCH, *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, cwd=cwd)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, cwd=cwd)
     assert code is None or done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
     return done.stdout + done.stderr
 
@@ -133,9 +141,9 @@ def results(experiment: str) -> dict[str, Any]:
 
 def undisturbed(images: Path, epochs: int, where: Path) -> dict[str, Any]:
     """`results` of 4 methods x 2 seeds that this machine alone executed, in the empty folder `where`."""
-    flags = [*settings(images, epochs), "--method", METHODS, "--seeds", "2", "--experiment", "reference"]
+    flags = [*settings(images, epochs), "--method", METHODS, "--seeds", "2", "--experiment", "undisturbed"]
     bench("sweep", *flags, "--results", str(where / "results"), "--data-dir", str(where / "data"))
-    return results(str(where / "results" / "reference"))
+    return results(str(where / "results" / "undisturbed"))
 
 
 def states(experiment: str) -> dict[str, str]:

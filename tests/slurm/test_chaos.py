@@ -1,4 +1,7 @@
-"""Accidents at random moments, from a seed: the same bits at the end, and `bench status` never says what is not so."""
+"""Accidents: the same bits at the end as without, and `bench status` never says what is not so.
+
+These tests stop the cluster's daemons and nodes, so that theirs is a cluster of its own.
+"""
 
 import os
 import random
@@ -7,13 +10,64 @@ import time
 from pathlib import Path
 
 import pytest
-from hands import METHODS, Cluster, bench, results, settings, shell, states
+from hands import EPOCHS, METHODS, Cluster, bench, results, settings, shell, states, wait_for
 
 pytestmark = pytest.mark.slurm
+ON = ["--on", "slurm", "--cluster", "test"]
 
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 MAYHEM_SECONDS = 75
 LIMIT_SECONDS = 240
+
+
+def test_every_accident_once(cluster: Cluster, slowly: None, images: Path, reference: dict[str, object]) -> None:
+    sweep = ["sweep", *settings(images, EPOCHS), "--method", METHODS, "--seeds", "2", "--experiment", "hurt", *ON]
+    bench(*sweep, "--max-parallel", "2")
+
+    job, run = cluster.busy("hurt")
+    cluster.warn(job["task"])
+    (log,) = Path("results/hurt/jobs").glob(f"*/{job['task']}_*_log.out")
+    wait_for("requeued", lambda: "requeued job" in log.read_text())
+    assert states("hurt")[run] in ("queued", "running")
+    assert (Path("results/hurt/runs") / run / "checkpoint.pt").exists()
+
+    job, run = cluster.busy("hurt")
+    (worker,) = cluster.processes(job["id"], "bench.training.worker")
+    os.kill(worker, signal.SIGKILL)
+    wait_for("a new worker", lambda: cluster.processes(job["id"], "bench.training.worker") not in ([], [worker]))
+    assert cluster.state(job["id"]) == "RUNNING"
+
+    job, run = cluster.busy("hurt")
+    cluster.preempt(job["node"])
+    wait_for("preempted", lambda: cluster.state(job["id"]) == "PENDING")
+
+    job, run = cluster.busy("hurt")
+    (task,) = cluster.processes(job["id"], "submitit.core._submit")
+    os.kill(task, signal.SIGKILL)
+    wait_for("over", lambda: cluster.state(job["id"]) not in ("RUNNING", "COMPLETING"))
+    assert states("hurt")[run] == "lost"
+    assert "submitted 1 runs" in bench(*sweep)
+
+    job, run = cluster.busy("hurt")
+    cluster.crash(job["node"])
+    wait_for("queued again", lambda: states("hurt")[run] in ("queued", "running"))
+    cluster.up()
+
+    cluster.stop("slurmctld")
+    assert "SLURM cannot be asked" in bench("status", "hurt")
+    assert "contact" in bench(*sweep, code=2)
+    cluster.start_slurmctld()
+
+    cluster.stop("slurmdbd")
+    job, run = cluster.busy("hurt")
+    shell("scancel", job["task"])
+    wait_for("over", lambda: cluster.state(job["id"]) not in ("RUNNING", "COMPLETING"))
+    out = bench("status", "hurt", code=1)
+    assert "1 lost" in out and "accounting does not answer" in out
+    assert "submitted 1 runs" in bench(*sweep)
+
+    assert "hurt: 8 runs: 8 done" in bench("status", "hurt", "--watch")
+    assert results("hurt") == reference
 
 
 class Chaos:
@@ -44,7 +98,7 @@ class Chaos:
             self.happened.append(event.__name__)
 
     def signal(self, job: dict[str, str]) -> None:
-        shell("scancel", "--signal=USR2", job["task"], check=False)
+        self.cluster.warn(job["task"])
 
     def kill_worker(self, job: dict[str, str]) -> None:
         self._kill(job, "bench.training.worker")
@@ -89,9 +143,10 @@ class Chaos:
             self.happened.append("too late")
 
 
-def test_chaos(cluster: Cluster, images: Path, reference: dict[str, object]) -> None:
-    sweep = ["sweep", *settings(images, 60), "--method", METHODS, "--seeds", "2", "--experiment", "chaos"]
-    sweep += ["--on", "slurm", "--cluster", "test", "--runs-per-job", "2"]
+def test_chaos(cluster: Cluster, slowly: None, images: Path, reference: dict[str, object]) -> None:
+    """Accidents at random moments, from a seed."""
+    sweep = ["sweep", *settings(images, EPOCHS), "--method", METHODS, "--seeds", "2", "--experiment", "chaos", *ON]
+    sweep += ["--runs-per-job", "2"]
     start = time.monotonic()
     bench(*sweep)
     chaos = Chaos(cluster, SEED)

@@ -2,17 +2,14 @@
 
 import csv
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from statistics import mean
 
 import pytest
-from hands import BENCH, METHODS, Cluster, bench, results, settings, shell, states, undisturbed, wait_for
+from hands import BENCH, METHODS, Cluster, bench, results, settings, shell, states, wait_for
 
 pytestmark = pytest.mark.slurm
 ON = ["--on", "slurm", "--cluster", "test"]
@@ -46,21 +43,21 @@ def means_by_hand(experiment: str) -> dict[str, dict[str, tuple[float, float]]]:
 
 
 def test_a_sweep_gives_the_tables_of_this_machine(cluster: Cluster, images: Path) -> None:
-    """4 methods x 5 seeds x 2 grid points: 40 done, each executed once, bit for bit."""
-    runs = [*settings(images, 4), "--method", METHODS, "--seeds", "5", "--grid", "optim.lr=0.1,0.3"]
+    """4 methods x 3 seeds x 2 grid points: 24 done, each executed once, bit for bit."""
+    runs = [*settings(images, 4), "--method", METHODS, "--seeds", "3", "--grid", "optim.lr=0.1,0.3"]
     on_slurm = ["sweep", *runs, "--experiment", "far", *ON]
-    out = bench(*on_slurm, "--runs-per-job", "5", "--concurrent", "2", "--max-parallel", "3")
-    assert "submitted 40 runs in 8 jobs" in out
+    out = bench(*on_slurm, "--runs-per-job", "3", "--concurrent", "2", "--max-parallel", "3")
+    assert "submitted 24 runs in 8 jobs" in out
     assert "nothing to submit" in bench(*on_slurm), "all are queued or running"
     wait_for("queued", lambda: "queued" in states("far").values())
     bench("sweep", *runs, "--experiment", "near", "--jobs", "1")
-    assert "far: 40 runs: 40 done" in bench("status", "far", "--watch")
-    assert len(results("far")) == 40
+    assert "far: 24 runs: 24 done" in bench("status", "far", "--watch")
+    assert len(results("far")) == 24
     assert results("far") == results("near")
     assert tables("far") == tables("near")
     with Path("results/far/leaderboard.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert {(row["points"], row["budget_runs"]) for row in rows} == {("2", "10")}
+    assert {(row["points"], row["budget_runs"]) for row in rows} == {("2", "6")}
     for row in rows:
         grid = means_by_hand("far")[row["method"]]
         validation, test = grid[row["config_hash"]]
@@ -71,72 +68,21 @@ def test_a_sweep_gives_the_tables_of_this_machine(cluster: Cluster, images: Path
 
 
 def test_a_run_that_cannot_succeed_is_reported(cluster: Cluster, images: Path) -> None:
-    """One of 40 grid points has no finite loss: the other 39 are done, those of its own job too."""
-    rates = ",".join(["1e30", *(f"0.0{i}" for i in range(11, 50))])
+    """One of 10 grid points has no finite loss: the other 9 are done, those of its own job too."""
+    rates = ",".join(["1e30", *(f"0.0{i}" for i in range(1, 10))])
     flags = [*settings(images, 1), "--method", "simsiam", "--grid", f"optim.lr={rates}", "--experiment", "nan", *ON]
-    bench("sweep", *flags, "--runs-per-job", "20")
+    bench("sweep", *flags, "--runs-per-job", "5")
     out = bench("status", "nan", "--watch", code=1)
-    assert "nan: 40 runs: 39 done, 1 failed" in out and "non-finite loss at step" in out
+    assert "nan: 10 runs: 9 done, 1 failed" in out and "non-finite loss at step" in out
     assert "1 failed: --retry-failed" in bench("sweep", *flags, code=1)
     assert "submitted 1 runs" in bench("sweep", *flags, "--retry-failed")
-    assert "39 done, 1 failed" in bench("status", "nan", "--watch", code=1)
+    assert "9 done, 1 failed" in bench("status", "nan", "--watch", code=1)
     (error,) = Path("results/nan/runs").glob("*/error.txt")
     assert sorted(path.name for path in error.parent.glob("claim-*")) == ["claim-1.json", "claim-2.json"]
 
 
-def test_every_accident_once(cluster: Cluster, images: Path, tmp_path: Path) -> None:
-    epochs = 240  # so that a run outlasts the time that SLURM takes to hurt it
-    sweep = ["sweep", *settings(images, epochs), "--method", METHODS, "--seeds", "2", "--experiment", "hurt", *ON]
-    bench(*sweep, "--max-parallel", "2")
-
-    job, run = cluster.busy("hurt")
-    shell("scancel", "--signal=USR2", job["task"], check=False)  # complains if the job is quicker than its answer
-    (log,) = Path("results/hurt/jobs").glob(f"*/{job['task']}_*_log.out")
-    wait_for("requeued", lambda: "requeued job" in log.read_text())
-    assert states("hurt")[run] in ("queued", "running")
-    assert (Path("results/hurt/runs") / run / "checkpoint.pt").exists()
-
-    job, run = cluster.busy("hurt")
-    (worker,) = cluster.processes(job["id"], "bench.training.worker")
-    os.kill(worker, signal.SIGKILL)
-    wait_for("a new worker", lambda: cluster.processes(job["id"], "bench.training.worker") not in ([], [worker]))
-    assert cluster.state(job["id"]) == "RUNNING"
-
-    job, run = cluster.busy("hurt")
-    cluster.preempt(job["node"])
-    wait_for("preempted", lambda: cluster.state(job["id"]) == "PENDING")
-
-    job, run = cluster.busy("hurt")
-    (task,) = cluster.processes(job["id"], "submitit.core._submit")
-    os.kill(task, signal.SIGKILL)
-    wait_for("over", lambda: cluster.state(job["id"]) not in ("RUNNING", "COMPLETING"))
-    assert states("hurt")[run] == "lost"
-    assert "submitted 1 runs" in bench(*sweep)
-
-    job, run = cluster.busy("hurt")
-    cluster.crash(job["node"])
-    wait_for("queued again", lambda: states("hurt")[run] in ("queued", "running"))
-    cluster.up()
-
-    cluster.stop("slurmctld")
-    assert "SLURM cannot be asked" in bench("status", "hurt")
-    assert "contact" in bench(*sweep, code=2)
-    cluster.start_slurmctld()
-
-    cluster.stop("slurmdbd")
-    job, run = cluster.busy("hurt")
-    shell("scancel", job["task"])
-    wait_for("over", lambda: cluster.state(job["id"]) not in ("RUNNING", "COMPLETING"))
-    out = bench("status", "hurt", code=1)
-    assert "1 lost" in out and "accounting does not answer" in out
-    assert "submitted 1 runs" in bench(*sweep)
-
-    assert "hurt: 8 runs: 8 done" in bench("status", "hurt", "--watch")
-    assert results("hurt") == undisturbed(images, epochs, tmp_path / "reference")
-
-
-def test_the_time_limit_is_no_limit_to_training(cluster: Cluster, images: Path) -> None:
-    flags = [*settings(images, 700), "--method", "simsiam"]  # more than two jobs' worth on a quick machine too
+def test_the_time_limit_is_no_limit_to_training(cluster: Cluster, slowly: None, images: Path) -> None:
+    flags = [*settings(images, 80), "--method", "simsiam"]  # more than two jobs' worth
     bench("sweep", *flags, "--experiment", "long", "--on", "slurm", "--cluster", "short")
     bench("sweep", *flags, "--experiment", "at-once")
     assert "long: 1 runs: 1 done" in bench("status", "long", "--watch")
@@ -154,8 +100,8 @@ def test_a_job_without_progress_ends(cluster: Cluster, images: Path) -> None:
     assert "shows no CUDA device" in next(Path("results/stuck/jobs").glob("*/*_log.out")).read_text()
 
 
-def test_cancelled_runs_keep_their_checkpoints(cluster: Cluster, images: Path) -> None:
-    flags = [*settings(images, 2000), "--method", "simsiam", "--seeds", "2", "--experiment", "away", *ON]
+def test_cancelled_runs_keep_their_checkpoints(cluster: Cluster, slowly: None, images: Path) -> None:
+    flags = [*settings(images, 1000), "--method", "simsiam", "--seeds", "2", "--experiment", "away", *ON]
     bench("sweep", *flags, "--max-parallel", "1")
     _, run = cluster.busy("away")
     assert "cancelled 2 jobs" in bench("cancel", "away")
@@ -185,12 +131,10 @@ def test_a_job_does_not_execute_other_code_than_was_submitted(
     assert "1 done" in bench("status", "old", "--watch")
 
 
-def test_2000_runs_are_submitted_within_30_seconds(cluster: Cluster, images: Path) -> None:
+def test_2000_runs_are_submitted_and_cancelled(cluster: Cluster, images: Path) -> None:
     shell("scontrol", "update", "nodename=ALL", "state=drain", "reason=test")
     flags = [*settings(images, 1), "--method", "random", "--seeds", "2000", "--experiment", "many", *ON]
-    start = time.monotonic()
     out = bench("sweep", *flags)
-    seconds = time.monotonic() - start
     assert "submitted 2000 runs in 2000 jobs" in out
     (file,) = Path("results/many/jobs").glob("*/submission.json")
     assert [array["tasks"] for array in json.loads(file.read_text())["arrays"]] == [1001, 999]
@@ -198,7 +142,6 @@ def test_2000_runs_are_submitted_within_30_seconds(cluster: Cluster, images: Pat
     assert "cancelled 2000 jobs" in bench("cancel", "many")
     assert "many: 2000 runs: 2000 cancelled" in bench("status", "many")
     shutil.rmtree("results")  # pytest keeps the folders of three sessions
-    assert seconds < 30
 
 
 @pytest.mark.parametrize(

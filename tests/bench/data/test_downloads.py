@@ -6,7 +6,6 @@ import pickle
 import re
 import shutil
 import tarfile
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.error import URLError
@@ -44,13 +43,11 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_missing_data_offline_is_one_line_that_says_what_to_put_where(
     name: str, files: str, data_dir: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    start = time.monotonic()
     line = message(config(name, 32), data_dir)
     assert line.startswith(f"{name} is not in {data_dir} and could not be downloaded (")
     assert "Temporary failure in name resolution" in line
     assert files in line
     assert line.endswith("or use --data-dir")
-    assert time.monotonic() - start < 5
     assert capfd.readouterr() == ("", "")
 
 

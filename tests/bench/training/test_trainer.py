@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bench.config.schema import RunConfig
 from bench.data import datasets as data
 from bench.errors import UserError
+from bench.evaluation import protocol
 from bench.files import dump_json
 from bench.planning import plan
 from bench.runs.claim import Claim
@@ -33,7 +34,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 TINY = {
     "data.size": "8",
     "train.epochs": "3",
-    "train.batch_size": "256",
+    "train.batch_size": "64",
     "eval.every_epochs": "2",
     "optim.lr": "0.05",
     "method.projector_hidden": "32",
@@ -43,8 +44,11 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> data.Dataset:
+    """The first 350 training images of digits: 5 steps an epoch."""
     (planned,) = plan.plan(["raft"], [0], "quick", {"data.size": "8"}, {}, "x")
-    return data.load(RunConfig(**planned["config"]).data, tmp_path_factory.mktemp("data"))
+    whole = data.load(RunConfig(**planned["config"]).data, tmp_path_factory.mktemp("data"))
+    train, validation = (index[index < 350] for index in (whole.train, whole.validation))
+    return replace(whole, images=whole.images[:350], labels=whole.labels[:350], train=train, validation=validation)
 
 
 def settings(method: str, **overrides: str) -> dict[str, str]:
@@ -54,10 +58,11 @@ def settings(method: str, **overrides: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def start(tmp_path: Path, digits: data.Dataset) -> Iterator[Callable[..., Trainer]]:
-    """A planned run, ready to train: start("raft", seed=3, optim__lr="0.1")."""
+def start(tmp_path: Path, digits: data.Dataset, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Trainer]]:
+    """A planned run, ready to train: start("raft", seed=3, optim__lr="0.1"). Its linear probe has two strengths."""
     threads = torch.get_num_threads()
     set_determinism(1)
+    monkeypatch.setattr(protocol, "L2_GRID", protocol.L2_GRID[:2])
 
     def make(method: str, seed: int = 0, where: str = "x", device: str = "cpu", **overrides: str) -> Trainer:
         if device == "cuda" and not torch.cuda.is_available():
