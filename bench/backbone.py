@@ -145,7 +145,13 @@ def load(path: Path) -> nn.Module:
         raise UserError(f"{path}: cannot be read as an encoder ({error})") from error
     if not {"name", "stem", "size"} <= metadata.keys():
         raise UserError(f"{path}: does not say which backbone it is; encoders of `bench run` do")
-    config = BackboneConfig.model_validate({"name": metadata["name"], "stem": metadata["stem"]})
-    backbone = create(config, int(metadata["size"]))
-    backbone.load_state_dict(state)
+    try:
+        config = BackboneConfig.model_validate({"name": metadata["name"], "stem": metadata["stem"]})
+        backbone = create(config, int(metadata["size"]))
+        backbone.load_state_dict(state)
+    except UserError:
+        raise
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split()[:30])
+        raise UserError(f"{path}: was written by another version of the program or of timm ({reason})") from error
     return backbone.eval()

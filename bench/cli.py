@@ -249,6 +249,10 @@ def main() -> None:
         sys.exit(_wrong(str(error)))
     except ClickException as error:
         sys.exit(_wrong(" ".join(error.format_message().split())))
+    except FileNotFoundError as error:
+        if "temporary directory" not in str(error):
+            raise
+        sys.exit(_wrong(f"{error.strerror}: set TMPDIR to a folder that can be written to"))
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
 

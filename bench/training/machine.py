@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.config.schema import RunConfig
+from bench.data.datasets import Dataset
 from methods.base import Method
 
 log = logging.getLogger("bench")
@@ -107,3 +108,11 @@ def _keep_all_compilations() -> None:
 
 def autocast(device: torch.device, config: RunConfig) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=config.train.precision == "bfloat16")
+
+
+def resident(dataset: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Images and training labels (validation hidden as -1), on the device if half of its free memory holds them."""
+    labels = dataset.labels.clone()
+    labels[dataset.validation] = -1
+    fits = device.type == "cuda" and dataset.images.nbytes < torch.cuda.mem_get_info(device)[0] // 2
+    return dataset.images.to(device) if fits else dataset.images, labels.to(device)

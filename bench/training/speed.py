@@ -126,32 +126,37 @@ def describe(measured: dict[str, Any]) -> str:
     """The same for people."""
     lines = [
         "{method}, batch {batch_size}, {precision}{compile} on {device}, {threads} threads",
-        "step           {step_images_per_second:>9,.0f} images/s  (two views each)",
+        "step           {step_images_per_second:>9} images/s  (two views each)",
         "  augment      {augment_ms:>9.1f} ms  {augment_share:.1%} of the step",
         "  forward      {forward_ms:>9.1f} ms",
         "  backward     {backward_ms:>9.1f} ms",
         "  optimizer    {optimizer_ms:>9.1f} ms",
         "  EMA          {ema_ms:>9.1f} ms",
         "roofline share {roofline_share:>9.0%}  (the step's convolutions and matrix products alone, against the step)",
-        "evaluation     {evaluation_images_per_second:>9,.0f} images/s",
-        "augmentation   {augment_images_per_second:>9,.0f} images/s alone",
+        "evaluation     {evaluation_images_per_second:>9} images/s",
+        "augmentation   {augment_images_per_second:>9} images/s alone",
     ]
     if measured["timed_images"] < measured["batch_size"]:
         lines.insert(1, "timed on {timed_images} images of a batch, as a whole one takes long (--seconds gives more)")
     extra: dict[str, Any] = {"compile": ", compiled" if measured["compiled"] else ""}
     if measured["pil_images_per_second"]:
         extra["ratio"] = measured["augment_images_per_second"] / measured["pil_images_per_second"]
-        lines.append("PIL pipeline   {pil_images_per_second:>9,.0f} images/s alone ({ratio:.1f} times slower)")
+        lines.append("PIL pipeline   {pil_images_per_second:>9} images/s alone ({ratio:.1f} times slower)")
     if measured["pil_step_images_per_second"]:
-        lines.append("  with the step{pil_step_images_per_second:>9,.0f} images/s")
+        lines.append("  with the step{pil_step_images_per_second:>9} images/s")
     if measured.get("lightly_images_per_second"):
-        lines.append("lightly        {lightly_images_per_second:>9,.0f} images/s, its transforms alone")
+        lines.append("lightly        {lightly_images_per_second:>9} images/s, its transforms alone")
     lines += [
         "peak memory    {peak_memory_mb:>9,.0f} MB",
         "projected      {projected_hours:>9.2f} hours for {epochs} epochs, without evaluation",
     ]
-    text = "".join(line.format(**measured, **extra) + "\n" for line in lines)
+    shown = {key: _rate(value) if key.endswith("_images_per_second") else value for key, value in measured.items()}
+    text = "".join(line.format(**shown, **extra) + "\n" for line in lines)
     return text + "".join(f"left out: {reason}\n" for reason in measured["left_out"])
+
+
+def _rate(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def _passes(job: Trainer, views: tuple[Tensor, Tensor], labels: Tensor, budget: float) -> tuple[float, float]:

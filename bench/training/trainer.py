@@ -22,7 +22,7 @@ from bench.runs.result import Metrics, Outcome, Timing
 from bench.runs.store import RunDir
 from bench.seeds import Init, stream
 from bench.training import checkpoint, optim
-from bench.training.machine import autocast, compile_backbones, memory_format
+from bench.training.machine import autocast, compile_backbones, memory_format, resident
 from bench.training.online import OnlineProbe
 from methods import METHODS
 from methods.base import Method
@@ -72,7 +72,7 @@ class Trainer:
         groups = self.method.param_groups()
         self.optimizer = optim.build(groups, config.optim) if groups else None
         self.augment = Augmentation(config.augment, config.data.size, dataset.mean, dataset.std)
-        self.images, self.labels = _resident(dataset, device)
+        self.images, self.labels = resident(dataset, device)
         self.steps_per_epoch = len(self.images) // config.train.batch_size
         self.epochs = config.train.epochs if self.optimizer else 0
         self.step = 0
@@ -175,8 +175,8 @@ class Trainer:
     def _train_step(self, index: Tensor, epoch: int, batch: int) -> dict[str, Tensor]:
         """One optimizer step on the images at `index` [N]; what it logs stays on the device."""
         here = send(index, self.device)
-        resident = self.images.device == self.labels.device
-        images = self.images[here] if resident else send(self.images[index], self.device)
+        on_device = self.images.device == self.labels.device
+        images = self.images[here] if on_device else send(self.images[index], self.device)
         labels = self.labels[here]
         draws = stream(self.seed, "augment", epoch, batch)
         return self.learn(*self.augment(images, draws), labels)
@@ -289,11 +289,3 @@ class Trainer:
         kept = [row for row in self.dir.history() if row["step"] <= self.step]
         write_atomic(self.dir.metrics, "".join(dump_json(row, indent=None) for row in kept).encode())
         return kept
-
-
-def _resident(dataset: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Images and training labels (validation hidden as -1), on the device if half of its free memory holds them."""
-    labels = dataset.labels.clone()
-    labels[dataset.validation] = -1
-    fits = device.type == "cuda" and dataset.images.nbytes < torch.cuda.mem_get_info(device)[0] // 2
-    return dataset.images.to(device) if fits else dataset.images, labels.to(device)

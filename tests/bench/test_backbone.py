@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import timm
 import torch
 from torch import nn
@@ -141,6 +142,20 @@ def test_what_is_no_encoder_is_said(tmp_path: Path) -> None:
     (tmp_path / "torn.safetensors").write_bytes(b"\x10\x00\x00")
     with pytest.raises(UserError, match="cannot be read"):
         backbone.load(tmp_path / "torn.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [({"stem": "big"}, "stem"), ({"size": "?"}, "'?'"), ({"stem": "imagenet"}, "size mismatch for conv1.weight")],
+)
+def test_an_encoder_of_another_version_is_said(change: dict[str, str], reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "encoder.safetensors"
+    metadata = {"name": "resnet10_small", "stem": "small", "size": "16", **change}
+    safetensors.torch.save_file(make().state_dict(), path, metadata)
+    with pytest.raises(UserError, match=r"was written by another version of the program or of timm") as caught:
+        backbone.load(path)
+    assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_frozen_restores_every_mode_even_after_an_error() -> None:

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -280,3 +281,15 @@ def test_the_report_is_there_whatever_columns_says(
     assert bench("report e --format csv", monkeypatch) == 0
     said = capsys.readouterr().out
     assert "BYOL" in said and "linear" in said and "wrote results/e/runs.csv" in said
+
+
+def test_a_machine_without_a_temporary_folder_is_told_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(Path("missing").absolute())])
+    monkeypatch.setattr(cli, "app", lambda **_: tempfile.gettempdir())  # as importing torch._dynamo does
+    assert bench("speed", monkeypatch) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("bench: No usable temporary directory found in")
+    assert line.endswith(": set TMPDIR to a folder that can be written to")

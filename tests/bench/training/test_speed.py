@@ -124,6 +124,10 @@ def test_what_does_not_fit_the_time_is_measured_once_or_left_out(monkeypatch: py
     assert len(said) == speed.PARTS - (find_spec("lightly") is None)
 
 
+def test_slow_rates_are_no_zeros() -> None:
+    assert [speed._rate(value) for value in (0.184, 9.94, 10.2, 12345.6)] == ["0.18", "9.9", "10", "12,346"]
+
+
 def test_settings_without_a_step_are_the_users_error() -> None:
     with pytest.raises(UserError, match=r"train.epochs=0; there is no training step to measure"):
         speed.measure(config(train__epochs="0"), "cpu")
