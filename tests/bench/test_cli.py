@@ -273,23 +273,20 @@ def test_when_a_worker_is_killed_the_runs_it_had_not_begun_are_executed_all_the_
 
 
 @pytest.mark.parametrize("columns", ["0", "", "30"])
-def test_the_report_is_there_whatever_columns_says(
-    columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_report_is_there_whatever_columns_says(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_run(Path("results/e"), "byol", 0, epochs=2)
     monkeypatch.setenv("COLUMNS", columns)
-    assert bench("report e --format csv", monkeypatch) == 0
-    said = capsys.readouterr().out
-    assert "BYOL" in said and "linear" in said and "wrote results/e/runs.csv" in said
+    said = bench("report e --format csv")
+    assert said.code == 0
+    assert "BYOL" in said.out and "linear" in said.out and "wrote results/e/runs.csv" in said.out
 
 
-def test_a_machine_without_a_temporary_folder_is_told_in_a_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_machine_without_a_temporary_folder_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(Path("missing").absolute())])
     monkeypatch.setattr(cli, "app", lambda **_: tempfile.gettempdir())  # as importing torch._dynamo does
-    assert bench("speed", monkeypatch) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    said = bench("speed")
+    assert said.code == 2
+    (line,) = said.err.splitlines()
     assert line.startswith("bench: No usable temporary directory found in")
     assert line.endswith(": set TMPDIR to a folder that can be written to")
