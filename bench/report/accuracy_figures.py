@@ -16,6 +16,7 @@ from bench.tables.leaderboard import Tables, scores, standing
 from bench.tables.statistics import DIGITS
 
 MAX_PAIRS = 15
+MAX_DEVICES = 3
 BELOW = 0.24  # where the seeds' dots are, in rows below the mean: not hidden by its interval
 
 
@@ -98,7 +99,9 @@ def cost_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
         handles.append(Line2D([], [], **drawn))  # without the bars of the interval
     axes.set_ylim(max(0, axes.get_ylim()[0]), min(100.5, axes.get_ylim()[1]))
     axes.set_xlim(-0.04 * longest / seconds, 1.1 * longest / seconds or 1)  # an untrained backbone's marker is whole
-    axes.set_xlabel(f"training time of one run, as measured ({unit})\n{plain(', '.join(devices))}")
+    told = [plain(device, 60) for device in devices[:MAX_DEVICES]]
+    told += [f"and {len(devices) - MAX_DEVICES} more"] * (len(devices) > MAX_DEVICES)
+    axes.set_xlabel("\n".join([f"training time of one run, as measured ({unit})", *told]))
     axes.set_ylabel(f"{COLUMNS[metric].header} accuracy (%)")
     figure.legend(handles=handles, loc="outside right upper")
     return figure

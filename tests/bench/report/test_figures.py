@@ -183,6 +183,14 @@ def test_cost_on_gpus_is_in_gpu_hours(tables: Tables) -> None:
     assert axes.get_xlim()[0] < 0
 
 
+def test_the_cost_of_runs_on_several_devices_names_each(tables: Tables) -> None:
+    runs = tables.runs.assign(device="NVIDIA H100")
+    runs.loc[runs["method"] == "byol", "device"] = "cpu (AMD EPYC 9654 96-Core Processor)"
+    (axes,) = {name: figure for name, _, figure in figures(replace(tables, runs=runs))}["cost"].axes
+    _, *devices = axes.get_xlabel().splitlines()
+    assert devices == ["NVIDIA H100", "cpu (AMD EPYC 9654 96-Core Processor)"]
+
+
 def test_a_grid_of_two_keys_is_a_heat_map(tmp_path: Path) -> None:
     fake_grid(tmp_path / "sweep")
     tables = collect(tmp_path, ["sweep"])

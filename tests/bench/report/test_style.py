@@ -62,7 +62,7 @@ def test_what_was_set_in_this_process_changes_nothing_and_stays(
     assert contents(tmp_path) == expected
 
 
-@pytest.mark.parametrize("fault", ["backend", "matplotlibrc", "no folder"])
+@pytest.mark.parametrize("fault", ["backend", "matplotlibrc", pytest.param("no folder", marks=pytest.mark.slow)])
 def test_what_the_environment_says_changes_nothing(
     results: Path, expected: dict[str, bytes], tmp_path: Path, fault: str
 ) -> None:
