@@ -3,13 +3,13 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bench.backbone import frozen
 from bench.data.augment import Augmentation
 from bench.data.datasets import Dataset
 from bench.evaluation.protocol import FORWARD_BATCH, features
+from bench.evaluation.scale import scales, unit
 from bench.seeds import Probe, stream
 from methods.base import Method
 
@@ -43,7 +43,7 @@ def effective_rank(features: Tensor) -> Tensor:
     """
     if not features.isfinite().all():
         raise ValueError("effective rank: some features are NaN or infinite")
-    x = features.double()
+    x = (features / scales(features).min()).double()
     gram = x.T @ x if len(x) > x.shape[1] else x @ x.T
     sigma = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
     p = sigma / sigma.sum().clamp(min=1e-30) + 1e-7
@@ -52,7 +52,7 @@ def effective_rank(features: Tensor) -> Tensor:
 
 def feature_std(features: Tensor) -> Tensor:
     """Mean over dimensions of the sample std of features [N, D], rows normalised: 1 / sqrt(D) if isotropic."""
-    return F.normalize(features, dim=1).std(dim=0).mean()
+    return unit(features).std(dim=0).mean()
 
 
 def diagnose(
@@ -74,7 +74,7 @@ def diagnose(
     with frozen(method), torch.autocast(device.type, enabled=False):
         for part in torch.split(index, FORWARD_BATCH):
             images = dataset.images[part.to(dataset.images.device)].to(device)
-            pairs.append([F.normalize(method.embed(view).float(), dim=1) for view in augment(images, draws)])
+            pairs.append([unit(method.embed(view).float()) for view in augment(images, draws)])
     z1, z2 = (torch.cat(views) for views in zip(*pairs, strict=True))  # [n, D]
     measured = {
         "alignment": alignment(z1, z2),
@@ -88,12 +88,23 @@ def diagnose(
     return values
 
 
-def is_collapsed(effective_rank: float, knn_top1: float, n_classes: int) -> bool:
-    """Whether all images have about the same features.
+def rank_bound(method: Method, dataset: Dataset) -> int:
+    """min(n, D): the largest effective rank that `diagnose` can find."""
+    return min(len(dataset.validation), MAX_IMAGES, method.feature_dim)
 
-    Either the effective rank is below 1.5: one direction has about 95 % of the sum of the singular values
-    (untrained ResNets have ranks of 6 and more on digits). Or the kNN accuracy (percent) is at chance,
-    100 / n_classes, plus half of that, at most 5 points, for luck: 15 % for 10 classes, 1.5 % for 100.
+
+def is_collapsed(effective_rank: float, most: int, knn_top1: float, n_classes: int) -> bool:
+    """Whether all images have about the same features. `most`: `rank_bound`.
+
+    The effective rank is below 1.5: one direction has about 95 % of the sum of the singular values (untrained ResNets
+    have ranks of 6 and more on digits). Or it is below 3 and the kNN accuracy (percent) is at chance, 100 / n_classes,
+    plus half of that, at most 5 points, for luck: 15 % for 10 classes, 1.5 % for 100. Chance alone is no sign: labels
+    that images do not tell give it with features of any rank. A rank of few images is no sign alone either: two
+    images of a good network have one of about 1.5, so below most = 10 both signs are asked for, and the rank has to be
+    near 1 within its range of 1 to `most`.
     """
     chance = 100 / n_classes
-    return effective_rank < 1.5 or knn_top1 <= chance + min(chance / 2, 5)
+    at_chance = knn_top1 <= chance + min(chance / 2, 5)
+    if most < 10:
+        return at_chance and effective_rank < 1 + min(0.5, (most - 1) / 10)
+    return effective_rank < (3 if at_chance else 1.5)

@@ -1,10 +1,10 @@
 """k nearest neighbours on frozen features."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bench.evaluation.logistic import top1
+from bench.evaluation.scale import unit
 
 KNN_TEMPERATURE = 0.1  # a neighbour at cosine s votes with exp(s / 0.1), as in lightly
 
@@ -19,7 +19,7 @@ def knn_top1(bank: Tensor, bank_labels: Tensor, queries: Tensor, query_labels: T
     A query's class is the one with the largest sum of exp(cosine / 0.1) over its k nearest neighbours.
     Queries are taken in slices, so that the n x m cosines are never in memory.
     """
-    bank, queries = F.normalize(bank, dim=1), F.normalize(queries, dim=1)
+    bank, queries = unit(bank), unit(queries)
     bank_labels = bank_labels.to(bank.device)
     k = min(k, len(bank))
     slice_size = max(1, min(256, SIMILARITIES // len(bank)))

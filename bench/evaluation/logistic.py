@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.evaluation.scale import scales
+
 L2_GRID = tuple(10.0**-i for i in range(-1, 7))  # strongest first: 10, 1, ... 1e-6; 7 decades
 TOLERANCE = 1e-5  # of the largest entry of the preconditioned gradient
 MIN_CURVATURE = 1e-5  # of the preconditioner: directions without variance would bring float32's noise to the front
@@ -20,17 +22,18 @@ def top1(predicted: Tensor, labels: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Logistic:
-    """A fitted classifier: logits = weight (x - mean) / std + bias."""
+    """A fitted classifier: logits = weight (x / scale - mean) / std + bias."""
 
     l2: float
-    mean: Tensor  # [D], of the fitting set
+    scale: Tensor  # [D], bench.evaluation.scale: 1 for ordinary features
+    mean: Tensor  # [D], of the scaled fitting set
     std: Tensor  # [D]; 1 where the fitting set does not vary
     weight: Tensor  # [C, D]
     bias: Tensor  # [C]
 
     def predict(self, features: Tensor) -> Tensor:
         """Class indices [n] of features [n, D]."""
-        return F.linear((features - self.mean) / self.std, self.weight, self.bias).argmax(dim=1)
+        return F.linear((features / self.scale - self.mean) / self.std, self.weight, self.bias).argmax(dim=1)
 
 
 @torch.no_grad()
@@ -59,6 +62,8 @@ def fit_logistic(
     """
     n, dim = features.shape
     labels = labels.to(features.device)
+    scale = scales(features)
+    features = features / scale
     std, mean = torch.std_mean(features, dim=0, correction=0)
     std = torch.where(std > 1e-6 * mean.abs() + 1e-12, std, 1.0)  # constant but for rounding: not blown up
     x = ((features - mean) / std).T.contiguous()  # [D, n]
@@ -74,7 +79,7 @@ def fit_logistic(
         axes = basis * (curvature * variances + l2).clamp(min=MIN_CURVATURE).rsqrt()  # [D, D]: W = U axes^T
         bias_scale = curvature.clamp(min=MIN_CURVATURE).rsqrt()
         weight, bias = _minimise(x, labels, l2, weight, bias, axes, bias_scale)
-        fits.append(Logistic(l2, mean, std, weight, bias))
+        fits.append(Logistic(l2, scale, mean, std, weight, bias))
     return fits
 
 

@@ -155,10 +155,10 @@ class Trainer:
         claim.check()
         backbone.save(network, self.dir.encoder, self.config.backbone)
         images = self.step * self.config.train.batch_size
-        n_classes = len(self.dataset.classes)
+        most, n_classes = diagnostics.rank_bound(self.method, self.dataset), len(self.dataset.classes)
         return Outcome(
             metrics=Metrics.model_validate(metrics),
-            collapsed=diagnostics.is_collapsed(measured["effective_rank"], probes["test_knn_top1"], n_classes),
+            collapsed=diagnostics.is_collapsed(measured["effective_rank"], most, probes["test_knn_top1"], n_classes),
             timing=Timing(
                 train_seconds=self.seconds,
                 eval_seconds=time.perf_counter() - started,

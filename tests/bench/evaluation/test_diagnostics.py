@@ -160,23 +160,30 @@ def test_diagnosis_of_a_broken_network_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rank", "knn", "n_classes", "collapsed"),
+    ("rank", "most", "knn", "n_classes", "collapsed"),
     [
-        (30.0, 80.0, 10, False),
-        (1.0, 80.0, 10, True),  # all features alike
-        (1.4, 80.0, 10, True),
-        (2.0, 80.0, 10, False),
-        (30.0, 10.0, 10, True),  # kNN at chance
-        (30.0, 13.0, 10, True),  # chance on a small test set
-        (30.0, 25.0, 10, False),  # an untrained network on CIFAR-10
-        (30.0, 1.2, 100, True),
-        (30.0, 5.0, 100, False),
-        (30.0, 52.0, 2, True),
-        (30.0, 70.0, 2, False),
+        (30.0, 128, 80.0, 10, False),
+        (1.0, 128, 80.0, 10, True),  # all features alike
+        (1.4, 128, 80.0, 10, True),
+        (2.0, 128, 80.0, 10, False),
+        (2.0, 128, 10.0, 10, True),  # few directions, and kNN at chance
+        (2.0, 128, 13.0, 10, True),  # chance on a small test set
+        (2.0, 128, 25.0, 10, False),
+        (2.0, 128, 1.2, 100, True),
+        (2.0, 128, 5.0, 100, False),
+        (9.0, 128, 50.0, 2, False),  # two classes of noise: the labels are at fault
+        (30.0, 128, 10.0, 10, False),
+        (1.3, 2, 100.0, 2, False),  # two validation images: their rank is at most 2
+        (1.0, 2, 100.0, 2, False),
+        (1.9, 2, 50.0, 2, False),
+        (1.0, 2, 50.0, 2, True),
+        (1.0, 1, 50.0, 2, False),  # one image has rank 1
+        (1.4, 9, 90.0, 3, False),
+        (1.4, 9, 33.0, 3, True),
     ],
 )
-def test_collapse(rank: float, knn: float, n_classes: int, collapsed: bool) -> None:
-    assert diagnostics.is_collapsed(rank, knn, n_classes) is collapsed
+def test_collapse(rank: float, most: int, knn: float, n_classes: int, collapsed: bool) -> None:
+    assert diagnostics.is_collapsed(rank, most, knn, n_classes) is collapsed
 
 
 def test_a_constant_network_is_collapsed() -> None:
@@ -190,9 +197,9 @@ def test_a_constant_network_is_collapsed() -> None:
     assert found["effective_rank"] == pytest.approx(1, abs=1e-3)
     assert found["feature_std"] == pytest.approx(0, abs=1e-6)
     assert found["uniformity"] == pytest.approx(0, abs=1e-5)
-    assert diagnostics.is_collapsed(found["effective_rank"], 90.0, 3)
+    assert diagnostics.is_collapsed(found["effective_rank"], 100, 90.0, 3)
 
 
 def test_an_untrained_network_is_not_collapsed() -> None:
     found = diagnostics.diagnose(make("random"), dataset(), augmentation(), 0, CPU)
-    assert not diagnostics.is_collapsed(found["effective_rank"], 60.0, 3)
+    assert not diagnostics.is_collapsed(found["effective_rank"], 100, 60.0, 3)

@@ -1,0 +1,60 @@
+"""Numbers do not depend on the scale of features, as far as float32 holds them; ordinary ones keep their bits."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench.evaluation.diagnostics import effective_rank, feature_std
+from bench.evaluation.knn import knn_top1
+from bench.evaluation.logistic import fit_logistic, top1
+from bench.evaluation.scale import scales, unit
+
+SCALES = (1e-40, 1e-20, 1e-13, 1e20, 1e37)  # the first is subnormal
+
+
+@pytest.fixture
+def clusters() -> tuple[Tensor, Tensor]:
+    """Features [60, 5] of three classes, far apart; labels [60]."""
+    labels = torch.arange(60) % 3
+    noise = torch.randn(60, 5, generator=torch.Generator().manual_seed(0))
+    return torch.eye(3, 5)[labels] * 3 + 0.2 * noise, labels
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_probes_do_not_depend_on_the_scale(clusters: tuple[Tensor, Tensor], scale: float) -> None:
+    x, labels = clusters
+    x = x * scale
+    assert knn_top1(x[:30], labels[:30], x[30:], labels[30:], 5, 3) == 100
+    (fit,) = fit_logistic(x[:30], labels[:30], 3, [1e-2])
+    assert top1(fit.predict(x[30:]), labels[30:]) == 100
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_diagnostics_do_not_depend_on_the_scale(clusters: tuple[Tensor, Tensor], scale: float) -> None:
+    x, _ = clusters
+    assert effective_rank(x * scale).item() == pytest.approx(effective_rank(x).item(), rel=1e-3)
+    assert feature_std(x * scale).item() == pytest.approx(feature_std(x).item(), rel=1e-3)
+
+
+def test_a_huge_dimension_does_not_hide_the_others(clusters: tuple[Tensor, Tensor]) -> None:
+    x, labels = clusters
+    huge = torch.cat([x, 1e25 * torch.randn(60, 1, generator=torch.Generator().manual_seed(1))], dim=1)
+    (fit,) = fit_logistic(huge[:30], labels[:30], 3, [1e-2])
+    assert top1(fit.predict(huge[30:]), labels[30:]) > 90
+
+
+def test_features_that_say_nothing_are_no_error() -> None:
+    labels = torch.arange(8) % 2
+    for x in (torch.zeros(8, 3), torch.full((8, 3), 1e-30), torch.full((8, 3), 1e30)):
+        (fit,) = fit_logistic(x, labels, 2, [1.0])
+        assert top1(fit.predict(x), labels) == 50
+        assert knn_top1(x, labels, x, labels, 4, 2) == 50
+        assert effective_rank(x).item() == pytest.approx(1, abs=1e-4)
+
+
+def test_ordinary_features_keep_their_bits(clusters: tuple[Tensor, Tensor]) -> None:
+    x, _ = clusters
+    x[:, 4] *= 1e-9  # a dimension that is nearly dead
+    assert torch.equal(unit(x), F.normalize(x, dim=1))
+    assert torch.equal(scales(x), torch.ones(5))
