@@ -4,17 +4,23 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from bench import backbone
 from bench.config.schema import RunConfig
 from bench.data import datasets
 from bench.errors import UserError
+from bench.planning.doubts import doubts
 from bench.planning.request import architecture
 
 
-def prepare(planned: Sequence[Mapping[str, Any]], data_dir: Path, proven: Collection[str] = ()) -> list[str]:
+def prepare(
+    planned: Sequence[Mapping[str, Any]], data_dir: Path, proven: Collection[str] = (), device: str = ""
+) -> list[str]:
     """Read (fetch, resize and cache) every dataset once, before any run needs it; returns warnings.
 
     proven: architectures (`request.architecture`) that need not be built, as runs have trained them.
+    device: as asked for, where runs are executed on this machine.
     Raises UserError if data are missing, a batch is larger than its set, or a backbone cannot be built.
     """
     warnings = []
@@ -34,4 +40,8 @@ def prepare(planned: Sequence[Mapping[str, Any]], data_dir: Path, proven: Collec
                 f"train.batch_size={config.train.batch_size}: {loaded[key].name} has {size} pre-training images; "
                 f"use a batch of 2 to {size}"
             )
+        own_images = loaded[key]
+        n_labelled = len(own_images.train) + len(own_images.validation)
+        told = doubts(config, size, n_labelled, device == "cpu" or (device == "auto" and not torch.cuda.is_available()))
+        warnings += [line for line in told if line not in warnings]
     return warnings

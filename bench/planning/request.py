@@ -44,7 +44,8 @@ class Request:
 
             runs = self.experiment / "runs"
             begun = (run["config"] for run in self.planned if store.RunDir(runs / run["run_id"]).begun())
-            warnings = prepare(open_runs, self.data_dir, proven={architecture(config) for config in begun})
+            device = self.options.device if self.options.on == "local" else ""
+            warnings = prepare(open_runs, self.data_dir, {architecture(config) for config in begun}, device)
         return Ready(plan.write(self.planned, self.results), warnings, *provenance.git_state())
 
 

@@ -1,0 +1,103 @@
+"""Settings that cannot do what they say: no errors, as the run is what was asked for, but told when it is planned."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.config.schema import AugmentConfig, OptimConfig, RunConfig, TrainConfig
+from bench.runs.identity import image_folder
+
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # of /proc/cpuinfo: x86, and ARM
+
+
+def doubts(config: RunConfig, n_images: int, n_labelled: int, cpu: bool = False) -> list[str]:
+    """What this config sets without the effect that it says, one line each.
+
+    n_images: for pre-training; n_labelled: those with a label, all of the kNN probe's bank. cpu: whether the run
+    will be on a CPU.
+    """
+    data = config.data
+    found: list[str] = []
+    if config.method_name != "random":  # which trains nothing
+        found += _schedule(config.optim, config.train, config.eval.every_epochs)
+        found += [*_optimizer(config.optim), *_dropped(config.train.batch_size, n_images)]
+    found += _views(config.augment)
+    if config.eval.knn_k > n_labelled:
+        found.append(f"eval.knn_k={config.eval.knn_k}: there are {n_labelled} labelled images; all of them vote")
+    if data.skip_bad and image_folder(data.name) is None:
+        found.append(f"data.skip_bad=true: no effect on {data.name}, only on image folders")
+    if not config.backbone.zero_init and "resne" not in config.backbone.name:
+        found.append(f"backbone.zero_init=false: no effect on {config.backbone.name}, only on ResNets")
+    if config.train.precision == "bfloat16" and cpu and not _has_bfloat16():
+        found.append("train.precision=bfloat16: this CPU has no instructions for it, several times slower than float32")
+    return found
+
+
+def _schedule(optim: OptimConfig, train: TrainConfig, every: int) -> Iterator[str]:
+    epochs = train.epochs
+    if epochs and optim.warmup_epochs >= epochs:
+        yield (
+            f"optim.warmup_epochs={optim.warmup_epochs:g}: training ends after {epochs} epochs, at "
+            f"{min(1, epochs / optim.warmup_epochs):.0%} of the rate"
+        )
+    if every > max(epochs, 1):
+        yield f"eval.every_epochs={every}: training ends after {epochs} epochs; diagnostics of the last epoch only"
+    if train.checkpoint_epochs > max(epochs, 1):
+        yield (
+            f"train.checkpoint_epochs={train.checkpoint_epochs}: training ends after {epochs} epochs; a run that is "
+            "killed starts anew"
+        )
+
+
+def _optimizer(optim: OptimConfig) -> Iterator[str]:
+    default = {name: field.default for name, field in OptimConfig.model_fields.items()}
+    without = {"sgd": ("lars_eta", "lars_clip"), "lars": ()}.get(optim.name, ("momentum", "lars_eta", "lars_clip"))
+    for name in without:
+        if getattr(optim, name) != default[name]:
+            yield f"optim.{name}={_shown(getattr(optim, name))}: no effect with optim.name={optim.name}"
+    if optim.decay_bias_norm and not optim.weight_decay and optim.name != "lars":
+        yield "optim.decay_bias_norm=true: no effect with optim.weight_decay=0"
+
+
+def _views(augment: AugmentConfig) -> Iterator[str]:
+    default = {name: field.default for name, field in AugmentConfig.model_fields.items()}
+    parts = {
+        "jitter": ("brightness", "contrast", "saturation", "hue"),
+        "blur": ("blur_sigma_min", "blur_sigma_max"),
+    }
+    first, second = augment.views()
+    if first.crop_min == first.crop_max == second.crop_min == second.crop_max != 1:
+        yield f"augment.crop_min=augment.crop_max={first.crop_min:g}: every crop has the same area"
+    for switch, names in parts.items():
+        if getattr(first, switch) or getattr(second, switch):
+            continue
+        for name in names:
+            if getattr(first, name) != default[name]:
+                yield f"augment.{name}={_shown(getattr(first, name))}: no effect with augment.{switch}=0"
+    for name, value in augment.view2.items():
+        off = next((switch for switch, names in parts.items() if name in names and not getattr(second, switch)), "")
+        if value == getattr(first, name):
+            yield f"augment.view2.{name}={_shown(value)}: no effect, the first view has the same"
+        elif off:
+            yield f"augment.view2.{name}={_shown(value)}: no effect, {off} of the second view is 0"
+
+
+def _dropped(batch: int, n_images: int) -> Iterator[str]:
+    left = n_images % batch
+    if batch <= n_images and left > n_images / 4:
+        yield (
+            f"train.batch_size={batch}: an epoch leaves out {left} of {n_images} images (others in each), as its last "
+            "batch would not be full"
+        )
+
+
+def _shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16; where it cannot be asked, it is given the benefit of the doubt."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return True
+    return bool(BFLOAT16_FLAGS.intersection(flags))

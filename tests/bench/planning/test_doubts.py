@@ -1,0 +1,64 @@
+"""Settings that cannot do what they say are told when they are planned; presets have none."""
+
+import pytest
+
+from bench.config import presets
+from bench.config.schema import RunConfig, resolve
+from bench.planning import doubts as module
+from bench.planning.doubts import doubts
+from methods import METHODS
+
+
+def told(method: str = "byol", n_images: int = 1437, cpu: bool = False, **settings: object) -> list[str]:
+    overrides = {key.replace("__", "."): str(value) for key, value in settings.items()}
+    return doubts(resolve(presets.values("quick", method), overrides), n_images, n_images, cpu)
+
+
+@pytest.mark.parametrize("preset", presets.PRESETS)
+@pytest.mark.parametrize("method", METHODS)
+def test_presets_do_what_they_say(preset: str, method: str) -> None:
+    config: RunConfig = resolve(presets.values(preset, method), {})
+    n = 1437 if preset == "quick" else 50_000
+    assert doubts(config, n, n) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "start"),
+    [
+        (
+            {"train__epochs": 5, "optim__warmup_epochs": 50},
+            "optim.warmup_epochs=50: training ends after 5 epochs, at 10%",
+        ),
+        ({"eval__every_epochs": 31}, "eval.every_epochs=31: training ends after 30"),
+        ({"train__checkpoint_epochs": 31}, "train.checkpoint_epochs=31: training ends after 30"),
+        ({"train__batch_size": 719}, "train.batch_size=719: an epoch leaves out 718 of 1437 images"),
+        ({"eval__knn_k": 1438}, "eval.knn_k=1438: there are 1437 labelled images"),
+        ({"optim__lars_eta": 0.1}, "optim.lars_eta=0.1: no effect with optim.name=sgd"),
+        ({"optim__name": "adam", "optim__momentum": 0.5}, "optim.momentum=0.5: no effect with optim.name=adam"),
+        ({"augment__blur_sigma_max": 3}, "augment.blur_sigma_max=3: no effect with augment.blur=0"),
+        ({"augment__hue": 0.2}, "augment.hue=0.2: no effect with augment.jitter=0"),
+        ({"augment__crop_min": 0.5, "augment__crop_max": 0.5}, "augment.crop_min=augment.crop_max=0.5: every crop"),
+        ({"augment__view2.flip": 0}, "augment.view2.flip=0: no effect, the first view has the same"),
+        ({"augment__view2.hue": 0.3}, "augment.view2.hue=0.3: no effect, jitter of the second view is 0"),
+        ({"data__skip_bad": "true"}, "data.skip_bad=true: no effect on digits"),
+        (
+            {"backbone__name": "test_efficientnet", "backbone__stem": "imagenet", "backbone__zero_init": "false"},
+            "backbone.zero_init=false: no effect on test_efficientnet",
+        ),
+    ],
+)
+def test_settings_without_their_effect_are_told(settings: dict[str, object], start: str) -> None:
+    (line,) = told(**settings)
+    assert line.startswith(start)
+
+
+def test_settings_with_their_effect_are_not() -> None:
+    assert told(augment__blur=0.5, augment__blur_sigma_max=3) == []
+    assert told(optim__name="lars", optim__lars_eta=0.1) == []
+    assert told("random", train__epochs=1) == []
+
+
+@pytest.mark.parametrize(("has", "cpu", "n"), [(False, True, 1), (True, True, 0), (False, False, 0)])
+def test_bfloat16_without_instructions_is_slow(monkeypatch: pytest.MonkeyPatch, has: bool, cpu: bool, n: int) -> None:
+    monkeypatch.setattr(module, "_has_bfloat16", lambda: has)
+    assert len(told(cpu=cpu, train__precision="bfloat16")) == n
