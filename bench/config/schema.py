@@ -146,7 +146,7 @@ class TrainConfig(Section):
     """bfloat16: autocast; losses and normalisation stay in float32."""
     compile: bool = False
     """torch.compile the backbones; where that is not possible the log says so, and the result: `compiled`."""
-    threads: int = Field(1, ge=1)
+    threads: int = Field(1, ge=1, le=1024)
     """CPU threads of one run; by default, on this machine's CPU, cores / runs at a time, where steps are large enough.
     Recorded, not hashed: results are bit-equal for equal threads."""
     checkpoint_epochs: int = Field(1, ge=1)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from fake_results import fake_run
 from PIL import Image
 
@@ -77,6 +78,16 @@ def folder_without_classes() -> None:
         ("run --method raft --results /proc/nowhere", "cannot write results to /proc/nowhere"),
         ("run --method raft --set data.name=folder:empty", "empty"),
         ("run --method raft --set data.name=folder:absent", "absent"),
+        ("run --method raft --set train.threads=0", "train.threads='0': should be greater than or equal to 1"),
+        (
+            "run --method raft --set train.threads=100000",
+            "train.threads='100000': should be less than or equal to 1024",
+        ),
+        pytest.param(
+            "run --method raft --device cuda",
+            "--device cuda: this machine shows no CUDA device; use cpu or auto",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="it has one"),
+        ),
         ("run --method raft --device tpu", "unknown --device 'tpu': did you mean 'cpu'? one of auto, cpu, cuda"),
         ("run --method raft --jobs 0", "Invalid value for '--jobs'"),
         ("run --methud raft", "No such option: --methud"),
