@@ -50,7 +50,7 @@ def fake_run(
     run_id = f"{method}-{digest}-s{seed}"
     run = experiment / "runs" / run_id
     run.mkdir(parents=True)
-    identity = {
+    identity: dict[str, Any] = {
         "schema": 1,
         "run_id": run_id,
         "experiment": experiment.name,
@@ -121,10 +121,14 @@ def fake_run(
 def fake_result(run_id: str, /, **changes: Any) -> dict[str, Any]:
     """The least that a result.json has to say."""
     method, config_hash, seed = run_id.rsplit("-", 2)
-    identity = {"run_id": run_id, "method": method, "config_hash": config_hash, "seed": int(seed[1:])}
+    identity: dict[str, Any] = {"run_id": run_id, "method": method, "config_hash": config_hash, "seed": int(seed[1:])}
     accuracies = {f"{split}_{probe}_top1": 50.0 for split in ("test", "val") for probe in ("linear", "knn")}
     result = Result(
-        **{"schema": 1, "experiment": "x", "preset": "quick", "dataset": "digits", "backbone": "resnet10_small"},
+        schema=1,
+        experiment="x",
+        preset="quick",
+        dataset="digits",
+        backbone="resnet10_small",
         **identity,
         protocol=1,
         metrics=Metrics(**accuracies),

@@ -1,6 +1,7 @@
 """Backbones: names, stems, sizes, and encoders that timm loads."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -38,7 +39,7 @@ def test_pooled_features(name: str, stem: str, size: int, dim: int) -> None:
 def test_small_resnet_has_one_block_a_stage() -> None:
     network = timm.create_model("resnet10_small", num_classes=7)
     assert network(torch.randn(2, 3, 32, 32)).shape == (2, 7)
-    stages = [network.layer1, network.layer2, network.layer3, network.layer4]
+    stages: list[Any] = [network.layer1, network.layer2, network.layer3, network.layer4]
     assert [len(stage) for stage in stages] == [1, 1, 1, 1]
     assert [stage[0].conv2.out_channels for stage in stages] == [16, 32, 64, 128]
 
@@ -187,7 +188,9 @@ def test_a_network_made_again_has_other_weights_of_the_same_distribution(name: s
 def test_residual_branches_start_at_zero_as_timms_or_not_as_torchvisions() -> None:
     def last_norms(zero_init: bool) -> list[float]:
         made = backbone.create(BackboneConfig(name="resnet18", zero_init=zero_init), 32)
-        return [block.bn2.weight.abs().max().item() for block in made.modules() if hasattr(block, "conv2")]
+        return [
+            block.get_parameter("bn2.weight").abs().max().item() for block in made.modules() if hasattr(block, "conv2")
+        ]
 
     assert last_norms(True) == [0.0] * 8
     assert last_norms(False) == [1.0] * 8

@@ -51,9 +51,9 @@ def views(n: int = 16, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def loss_of(method: Method, x1: Tensor, x2: Tensor) -> dict[str, Tensor]:
-    if method.uses_labels:
-        return method(x1, x2, torch.arange(len(x1)) % 4)
-    return method(x1, x2)
+    labels = [torch.arange(len(x1)) % 4] if method.uses_labels else []
+    losses: dict[str, Tensor] = method(x1, x2, *labels)
+    return losses
 
 
 def test_the_methods_with_a_teacher_are_the_ones_we_think() -> None:

@@ -93,7 +93,8 @@ class Cluster:
                     return running[owner.owner["job"]["id"]], run.name
             return None
 
-        return wait_for("a job at work", find)
+        found: tuple[dict[str, str], str] = wait_for("a job at work", find)
+        return found
 
     def processes(self, job: str, module: str) -> list[int]:
         """Pids of a job's processes that run a Python module."""

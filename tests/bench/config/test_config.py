@@ -26,7 +26,7 @@ def test_every_preset_is_valid_for_every_method(preset: str, method: str) -> Non
 
 def test_a_config_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
-        config().optim.lr = 1.0
+        config().optim.lr = 1.0  # type: ignore[misc]
 
 
 def test_equal_values_of_another_type_are_one_identity() -> None:

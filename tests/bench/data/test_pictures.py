@@ -55,7 +55,7 @@ def gray(levels: np.ndarray, path: Path, **options: Any) -> np.ndarray:
     Image.fromarray(levels).save(path, **options)
     pixels, _ = decode(path)
     assert (pixels == pixels[:1]).all()
-    return pixels[0]
+    return np.asarray(pixels[0])
 
 
 RAMP = np.arange(256).reshape(16, 16)
@@ -147,7 +147,8 @@ def test_pictures_are_turned_as_the_camera_was_held(tmp_path: Path, ending: str,
     stored[:8, :8], stored[:8, 8:], stored[8:, :8] = (255, 0, 0), (0, 255, 0), (0, 0, 255)  # red green / blue black
     exif = Image.Exif()
     exif[274] = orientation
-    Image.fromarray(stored).save(tmp_path / f"x{ending}", exif=exif, **{".webp": {"lossless": True}}.get(ending, {}))
+    options: dict[str, Any] = {"lossless": True} if ending == ".webp" else {}
+    Image.fromarray(stored).save(tmp_path / f"x{ending}", exif=exif, **options)
     # EXIF 2.3, 4.6.4: where the stored first row and first column are to be seen
     upright = {
         1: stored,
@@ -171,7 +172,7 @@ def test_transparent_parts_are_white_whatever_colour_is_stored_below(tmp_path: P
     hidden[8:12] = (0, 0, 0, 128)
     image = Image.fromarray(hidden)
     if mode == "P":
-        image = Image.fromarray(np.repeat(np.uint8([0, 2, 1]), [8, 4, 4])[:, None].repeat(16, axis=1), "P")
+        image = Image.fromarray(np.repeat(np.array([0, 2, 1], np.uint8), [8, 4, 4])[:, None].repeat(16, axis=1), "P")
         image.putpalette([200, 200, 200, 0, 0, 0, 127, 127, 127])
         image.info["transparency"] = 1
     else:

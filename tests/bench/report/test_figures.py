@@ -233,7 +233,7 @@ def test_a_setting_that_some_points_lack_is_a_level(tmp_path: Path, second: str,
         results = tmp_path / str(keys)
         for tau in (0.9, 0.99)[:keys]:
             fake_run(results / "e", "byol", 0, overrides={"method.tau": tau})
-            fake_run(results / "e", "byol", 0, overrides={"method.tau": tau, second: value})  # type: ignore[dict-item]
+            fake_run(results / "e", "byol", 0, overrides={"method.tau": tau, second: value})
         tables = collect(results, ["e"])
         assert set(tables.grid.get(second, [])) == ({"not set", value} if value is not None else set())
         drawn = {name: figure for name, _, figure in figures(tables)}
@@ -245,7 +245,7 @@ def test_a_setting_that_some_points_lack_is_a_level(tmp_path: Path, second: str,
 
 def test_a_null_setting_is_a_level(tmp_path: Path) -> None:
     for value in (0.1, None, 0.3):
-        fake_run(tmp_path / "e", "byol", 0, overrides={"optim.clip": value})  # type: ignore[dict-item]
+        fake_run(tmp_path / "e", "byol", 0, overrides={"optim.clip": value})
     tables = collect(tmp_path, ["e"])
     axes = {name: figure for name, _, figure in figures(tables)}["grid-byol"].axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["0.1", "0.3", "null"]
@@ -324,7 +324,7 @@ def test_a_figure_of_foreign_methods_has_a_colour_for_each(tmp_path: Path) -> No
     for figure in drawn.values():
         for legend in figure.legends:
             for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True):
-                shades.setdefault(text.get_text(), set()).add(to_hex(handle.get_color()))  # type: ignore[union-attr]
+                shades.setdefault(text.get_text(), set()).add(to_hex(handle.get_color()))
     assert set(shades) == {"RAFT", "theirs", "ours", "other"}
     assert all(len(own) == 1 for own in shades.values())  # the same in every figure
     assert len({shade for own in shades.values() for shade in own}) == 4

@@ -48,7 +48,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     except ImportError:
         skip_or_fail("needs selenium")
     options = webdriver.ChromeOptions()
-    options.binary_location = chromium
+    options.binary_location = str(chromium)
     for flag in ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "hide-scrollbars"):
         options.add_argument(f"--{flag}")
     for flag in ("disable-background-networking", "disable-component-update", "disable-sync"):
@@ -72,7 +72,7 @@ def window(driver: Any, page: Path, width: int, scheme: str = "light") -> Iterat
 
 def column(driver: Any, table: str, name: str, visible: bool = False) -> list[str]:
     """The texts of a column, top to bottom."""
-    return driver.execute_script(
+    found: list[str] = driver.execute_script(
         """const table = document.getElementById(arguments[0]);
         const names = [...table.tHead.rows[0].cells].map(cell => cell.textContent.trim());
         const rows = [...table.tBodies[0].rows].filter(row => !arguments[2] || row.offsetParent !== null);
@@ -81,6 +81,7 @@ def column(driver: Any, table: str, name: str, visible: bool = False) -> list[st
         name,
         visible,
     )
+    return found
 
 
 def click(driver: Any, table: str, name: str) -> None:

@@ -157,7 +157,7 @@ def test_nothing_is_lost_on_a_terminal_of_any_width(of_some_methods: Tables, wid
     shown = ("method", "seeds", "test_linear_top1", "test_knn_top1", "effective_rank", "train_seconds", "flags")
     letters = "".join(text.split())
     for row in tables.leaderboard.to_dict("records"):
-        cells = ["".join(cell(row, column, tables.metric).split()) for column in shown]  # type: ignore[arg-type]
+        cells = ["".join(cell(row, column, tables.metric).split()) for column in shown]
         if row["method"] == LONG and width in (0, 80):  # folded beside its numbers
             parts = [line.split()[0] for line in text.splitlines() if line and line.split()[0] in LONG]
             assert "".join(parts) == LONG

@@ -7,6 +7,7 @@ import shutil
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -498,7 +499,7 @@ def test_tables_cost_in_proportion_to_the_runs(
                 for seed in range(4):
                     fake_run(tmp_path / name, method, seed, overrides={"optim.lr": 0.01 * (point + 1)}, epochs=3)
     write(tmp_path, ["few"], ["csv", "md", "tex"])  # imports and caches
-    few, more, most = (work(lambda n=n: write(tmp_path, [n], ["csv", "md", "tex"])).total() for n in sizes)
+    few, more, most = (work(partial(write, tmp_path, [name], ["csv", "md", "tex"])).total() for name in sizes)
     assert most - more < 16 * 12 * 2000
     assert (most - more) / 16 == pytest.approx((more - few) / 8, rel=0.3)
     assert len(pd.read_csv(tmp_path / "most" / "runs.csv")) == 26 * 12

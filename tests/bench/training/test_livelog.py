@@ -41,7 +41,7 @@ def test_tensorboard_shows_the_history_of_a_run_that_was_interrupted(tmp_path: P
     assert not run.result.exists()
     worker.work(settings, lambda: False)
     assert run.result.exists()
-    logged = [(row["epoch"], pytest.approx(row["loss"])) for row in run.history()]
+    logged: list[Any] = [(row["epoch"], pytest.approx(row["loss"])) for row in run.history()]
     assert drawn(run) == logged and len(logged) == 3
 
 

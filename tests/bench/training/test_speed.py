@@ -15,6 +15,7 @@ from bench.config.schema import RunConfig
 from bench.errors import UserError
 from bench.planning import plan
 from bench.training import pictures, speed
+from bench.training.trainer import Trainer
 
 
 def config(method: str = "byol", preset: str = "quick", **overrides: str) -> RunConfig:
@@ -104,13 +105,13 @@ def test_a_loader_that_cannot_be_had_is_left_out_and_the_reason_said(
 def test_what_does_not_fit_the_time_is_measured_once_or_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[int] = []
     said: list[str] = []
-    learn = speed.Trainer.learn
+    learn = Trainer.learn
 
-    def counted(job: speed.Trainer, *views: torch.Tensor) -> object:
+    def counted(job: Trainer, *views: torch.Tensor) -> object:
         steps.append(1)
         return learn(job, *views)
 
-    monkeypatch.setattr(speed.Trainer, "learn", counted)
+    monkeypatch.setattr(Trainer, "learn", counted)
     measured = speed.measure(config("simclr"), "cpu", seconds=0, say=said.append)
     assert len(steps) == 2  # of 16 images each, the first of which tells that 64 are too many
     assert measured["timed_images"] == 16

@@ -55,7 +55,8 @@ def shown(folder: Path, path: str, *arguments: str, **environment: str) -> Mappi
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def test_modules_are_ours_and_pythons_and_pythonpath_still_serves_others(hostile: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bench.files import dump_json
 from bench.planning import plan
-from bench.runs import progress, store
+from bench.runs import store
 from bench.training import last_turn, workers
 from bench.training.orders import Orders
 
@@ -195,7 +195,7 @@ def test_a_run_that_lives_on_another_machine_is_waited_for(tmp_path: Path, monke
         if "waiting for 1 runs that another process is executing" in out.getvalue():
             runs[0].result.write_text(dump_json(fake_result(runs[0].run_id)))
 
-    monkeypatch.setattr(progress.time, "sleep", sleep)
+    monkeypatch.setattr("bench.runs.progress.time.sleep", sleep)
     orders = Orders([], str(tmp_path), "cpu", command="test", commit="", dirty=False)
     assert workers.execute(runs, orders, ["cpu"], 1, None, Console(file=out, width=200)).unfinished == {}
     assert "done in 2 s" in out.getvalue()

@@ -17,4 +17,4 @@ if "SLURM_JOB_ID" in os.environ and "bench.training.worker" in sys.orig_argv:
         time.sleep(seconds)
         return learn(trainer, *batch)
 
-    Trainer.learn = rest_and_learn  # type: ignore[method-assign]
+    Trainer.learn = rest_and_learn  # type: ignore[assignment, method-assign]
