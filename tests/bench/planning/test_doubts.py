@@ -1,5 +1,7 @@
 """Settings that cannot do what they say are told when they are planned; presets have none."""
 
+from typing import Any
+
 import pytest
 
 from bench.config import presets
@@ -47,7 +49,7 @@ def test_presets_do_what_they_say(preset: str, method: str) -> None:
         ),
     ],
 )
-def test_settings_without_their_effect_are_told(settings: dict[str, object], start: str) -> None:
+def test_settings_without_their_effect_are_told(settings: dict[str, Any], start: str) -> None:
     (line,) = told(**settings)
     assert line.startswith(start)
 
