@@ -152,6 +152,7 @@ def load(path: Path) -> nn.Module:
     except UserError:
         raise
     except (RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split()[:30])
+        own = ", ".join(f"{key} {metadata[key]!r}" for key in ("name", "stem", "size"))
+        reason = own if isinstance(error, ValueError) else " ".join(str(error).split()[:30])  # not pydantic's text
         raise UserError(f"{path}: was written by another version of the program or of timm ({reason})") from error
     return backbone.eval()

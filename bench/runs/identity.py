@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import reprlib
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -24,6 +25,14 @@ ADDED: dict[str, Any] = {}
 FOLDER = "folder:"  # and a path: an image folder as a dataset
 
 RUN_NAME = re.compile(r"(?P<method>.+)-(?P<config_hash>[0-9a-f]{8})-s(?P<seed>\d{1,18})")
+
+
+def other_version(values: Mapping[str, Any]) -> str:
+    """Why a JSON file without our schema version cannot be read."""
+    if "schema" not in values:
+        return "it has no schema version: not a file of this program, or edited"
+    theirs = reprlib.repr(values["schema"])
+    return f"written by another version of the program (its schema is {theirs}, the one here {SCHEMA})"
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

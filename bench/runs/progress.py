@@ -129,14 +129,21 @@ def _done_line(result: "Result") -> str:
 def _cells(record: store.RunRecord) -> list[str]:
     """run id, epoch, loss, images/s, online accuracy, time left; what is not known yet is left out."""
     row = record.dir.last_epoch()
-    epochs = record.config["config"]["train"]["epochs"]
+    epochs = planned_epochs(record.config)
     cells = [record.dir.run_id, f"epoch {row.get('epoch', 0)}/{epochs}"]
-    if row:
+    if "loss" in row and "images_per_second" in row:
         cells += [f"loss {row['loss']:.4f}", f"{row['images_per_second']:.0f} images/s"]
         online = _latest(record.dir, "online_linear_top1")
         cells.append(f"online {online:.1f} %" if online is not None else "")
-        cells.append(f"{duration(time_left(row, epochs))} left" if row["epoch"] < epochs else "evaluating")
+        cells.append(remaining(row, epochs))
     return cells
+
+
+def planned_epochs(config: Any) -> int:
+    """train.epochs of a config.json, 0 if it does not tell."""
+    for key in ("config", "train", "epochs"):
+        config = config.get(key) if isinstance(config, dict) else None
+    return config if isinstance(config, int) else 0
 
 
 def _latest(run: store.RunDir, name: str) -> Any:
@@ -144,9 +151,12 @@ def _latest(run: store.RunDir, name: str) -> Any:
     return next((row[name] for row in reversed(run.history()) if name in row), None)
 
 
-def time_left(row: dict[str, Any], epochs: int) -> float:
-    """Seconds of training left, from the newest history row."""
-    return float(row["seconds"] / row["epoch"] * (epochs - row["epoch"]))
+def remaining(row: dict[str, Any], epochs: int) -> str:
+    """ "4 min left" by the newest history row; "" if it does not tell, as another version's may not."""
+    epoch, seconds = row.get("epoch"), row.get("seconds")
+    if not isinstance(epoch, int) or not isinstance(seconds, (int, float)) or epoch <= 0:
+        return ""
+    return f"{duration(seconds / epoch * (epochs - epoch))} left" if epoch < epochs else "evaluating"
 
 
 def duration(seconds: float) -> str:

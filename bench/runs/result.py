@@ -6,13 +6,11 @@ version lacks the fields added since, so these have defaults; one of a newer ver
 model and left out of tables. The schema version grows when files can no longer be read so.
 """
 
-import reprlib
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench.runs.identity import SCHEMA
+from bench.runs.identity import SCHEMA, other_version
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 
@@ -128,14 +126,6 @@ class Result(Outcome):
     def stored(self) -> dict[str, Any]:
         """What to write as result.json: the fields that were given, in the model's order."""
         return self.model_dump(by_alias=True, exclude_unset=True)
-
-
-def other_version(values: Mapping[str, Any]) -> str:
-    """Why a JSON file without our schema version cannot be read."""
-    if "schema" not in values:
-        return "it has no schema version: not a file of this program, or edited"
-    theirs = reprlib.repr(values["schema"])
-    return f"written by another version of the program (its schema is {theirs}, the one here {SCHEMA})"
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from bench.files import file_system_time, parse_json
 from bench.runs import claim, store
-from bench.runs.progress import duration, time_left
+from bench.runs.progress import planned_epochs, remaining
 
 STATES = (
     "done",
@@ -102,15 +102,16 @@ def look(run: store.RunDir) -> StatusRow:
 def _progress(run: store.RunDir, owner: claim.ClaimFile) -> str:
     """ "epoch 12/30, 4 min left, on n1 (job 12_3)"."""
     try:
-        epochs = parse_json(run.config.read_text(encoding="utf-8"))["config"]["train"]["epochs"]
-    except (OSError, ValueError, KeyError, TypeError):
+        epochs = planned_epochs(parse_json(run.config.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
         return ""
     row = run.last_epoch()
     parts = [f"epoch {row.get('epoch', 0)}/{epochs}"]
-    if row:
-        parts.append(f"{duration(time_left(row, epochs))} left" if row["epoch"] < epochs else "evaluating")
-    job = owner.owner.get("job", {})
-    number = f"{job['array']}_{job['task']}" if "array" in job else job.get("id")
+    if left := remaining(row, epochs):
+        parts.append(left)
+    job = owner.owner.get("job")
+    job = job if isinstance(job, dict) else {}
+    number = f"{job['array']}_{job.get('task')}" if "array" in job else job.get("id")
     parts.append(f"on {owner.owner.get('host')}" + (f" (job {number})" if number else ""))
     if not owner.here and file_system_time(run.path) is None:
         parts.append("unconfirmed: we may not write here, so it takes --watch a minute to see whether it lives")

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from bench.errors import UserError
 from bench.files import dump_json, first_line, parse_json, write_atomic
 from bench.runs.claim import ClaimFile, is_alive, newest_claim
+from bench.runs.identity import SCHEMA, other_version
 
 if TYPE_CHECKING:
     from bench.runs.result import Result
@@ -95,7 +96,7 @@ class RunDir:
         for line in self.metrics.read_text(encoding="utf-8").split("\n")[:-1]:
             with contextlib.suppress(ValueError):
                 rows.append(parse_json(line))
-        return rows
+        return [row for row in rows if isinstance(row, dict)]
 
     def append_history(self, row: Mapping[str, Any]) -> None:
         """Add one row with a single write."""
@@ -109,7 +110,8 @@ class RunDir:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(max(0, size - 4096))
                 lines = file.read().split(b"\n")[:-1]
-            return parse_json(lines[-1].decode()) if lines else {}
+            row = parse_json(lines[-1].decode()) if lines else {}
+            return row if isinstance(row, dict) else {}
         except (OSError, ValueError):
             return {}
 
@@ -198,6 +200,8 @@ def read_run(run: RunDir, content: bool = True) -> RunRecord:
     try:
         if content:
             config = _object(run.config)
+            if config.get("schema", SCHEMA) != SCHEMA:
+                raise ValueError(other_version(config))
     except (OSError, ValueError, RecursionError) as error:
         return RunRecord(run, "damaged", error=f"config.json: {_reason(error)}")
     if "result.json" in names:

@@ -286,6 +286,6 @@ class Trainer:
             if changed:
                 text = "%s: resumed at step %d, but not as it began: %s (the result will say so)"
                 log.warning(text, self.dir.run_id, self.step, ", ".join(changed))
-        kept = [row for row in self.dir.history() if row["step"] <= self.step]
+        kept = [row for row in self.dir.history() if row.get("step", math.inf) <= self.step]
         write_atomic(self.dir.metrics, "".join(dump_json(row, indent=None) for row in kept).encode())
         return kept

@@ -128,9 +128,12 @@ def _to_the_end(
     claim: Claim,
     stop: Callable[[], bool],
 ) -> None:
-    config = RunConfig(**completed(planned["config"]))
-    seed: int = planned["seed"]
-    if run_id(config.model_dump(mode="json"), seed) != run.run_id:
+    try:
+        config, seed = RunConfig(**completed(planned["config"])), int(planned["seed"])
+        known = run_id(config.model_dump(mode="json"), seed) == run.run_id
+    except (KeyError, TypeError, AttributeError, ValueError):
+        known = False
+    if not known:
         raise UserError(
             f"config.json does not belong to {run.run_id}: it was edited, or written by another version of the program"
         )

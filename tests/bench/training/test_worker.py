@@ -275,3 +275,22 @@ def test_an_owner_that_lost_its_run_writes_nothing_more(tmp_path: Path) -> None:
     # the claim is lost before the first step; the run then ends without checkpoint, result or error
     work([run], usurp)
     assert {"checkpoint.pt", "result.json", "error.txt"}.isdisjoint(os.listdir(run.path))
+
+
+@pytest.mark.parametrize("edit", [{"config": {}}, {"config": None}, {"seed": None}, {"config": {"method_name": "new"}}])
+def test_a_plan_of_another_version_fails_in_one_line(tmp_path: Path, edit: dict[str, Any]) -> None:
+    (run,) = planned(tmp_path, ["random"])
+    run.config.write_text(dump_json({**json.loads(run.config.read_text()), **edit}))
+    work([run])
+    record = store.read_run(run)
+    assert record.state == "failed" and record.error.endswith("or written by another version of the program")
+    assert len(run.error.read_text().splitlines()) == 1
+
+
+def test_a_setting_of_a_newer_version_fails_in_one_line(tmp_path: Path) -> None:
+    (run,) = planned(tmp_path, ["random"])
+    values = json.loads(run.config.read_text())
+    values["config"]["train"]["ema"] = True
+    run.config.write_text(dump_json(values))
+    work([run])
+    assert run.error.read_text().endswith("or written by another version of the program\n")
