@@ -135,8 +135,8 @@ def test_from_nothing_to_a_leaderboard(executed: tuple[Path, Answer]) -> None:
     assert said.code == 0, said.err
     assert "\x1b" not in said.out  # a log file gets plain lines
     assert said.out.count("done in") == 4
-    assert re.search(r"byol +2 ", said.out)
-    assert re.search(r"random +2 ", said.out)
+    assert re.search(r"BYOL +2 ", said.out)
+    assert re.search(r"untrained +2 ", said.out)
     results = folder / "results/quick"
     for name in ("runs.csv", "history.csv", "leaderboard.csv"):
         assert (results / name).stat().st_size > 0
@@ -176,8 +176,8 @@ def test_two_commands_on_one_experiment_execute_each_run_once_and_both_report() 
     assert (said.code, beside.returncode) == (0, 0)
     for run in store.run_dirs(Path("results/quick")):
         assert run.log.read_text().count("done:") == 1
-    assert re.search(r"simsiam +3 ", said.out)
-    assert re.search(r"simsiam +3 ", out)
+    assert re.search(r"SimSiam +3 ", said.out)
+    assert re.search(r"SimSiam +3 ", out)
 
 
 def wait_for(condition: Callable[[], Any]) -> Any:
