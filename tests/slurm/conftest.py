@@ -1,7 +1,9 @@
 """A SLURM cluster for the tests marked `slurm`."""
 
+import contextlib
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +30,7 @@ on_code_change = "warn"
 
 @pytest.fixture(scope="session")
 def _cluster() -> Iterator[Cluster]:
-    """A cluster of this process's own: test processes side by side have different ports."""
+    """A cluster of this process's own."""
     missing = "" if os.geteuid() == 0 else "starting a SLURM cluster takes root"
     if not shutil.which("slurmctld"):
         missing = "SLURM is not installed"
@@ -36,13 +38,25 @@ def _cluster() -> Iterator[Cluster]:
         pytest.skip(f"{missing}; tests/slurm/slurm-cluster install installs it")
     assert not missing, missing
     folder = tempfile.mkdtemp(prefix="slurm-")
+    os.environ["SLURM_BASE_PORT"] = str(_free_ports())
+    try:
+        shell(str(HERE / "slurm-cluster"), "up", folder)
+        os.environ["SLURM_CONF"] = f"{folder}/etc/slurm.conf"
+        yield Cluster(os.environ["SLURM_CONF"])
+    finally:
+        shell(str(HERE / "slurm-cluster"), "down", folder)
+        shutil.rmtree(folder)
+
+
+def _free_ports() -> int:
+    """The first of 20 ports that no other cluster of this machine has: test processes start theirs at the same time."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    os.environ["SLURM_BASE_PORT"] = str(26810 + 20 * worker)
-    shell(str(HERE / "slurm-cluster"), "up", folder)
-    os.environ["SLURM_CONF"] = f"{folder}/etc/slurm.conf"
-    yield Cluster(os.environ["SLURM_CONF"])
-    shell(str(HERE / "slurm-cluster"), "down", folder)
-    shutil.rmtree(folder)
+    for first in range(26810 + 20 * worker, 32000, 400):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            for port in range(first, first + 20):
+                stack.enter_context(socket.socket()).bind(("", port))
+            return first
+    raise RuntimeError("no free ports for a cluster")
 
 
 @pytest.fixture
