@@ -70,6 +70,7 @@ def scikit_learn(x: np.ndarray, y: Tensor, l2: float) -> LogisticRegression:
     return LogisticRegression(C=1 / (l2 * len(x)), tol=1e-9, max_iter=2000, solver="newton-cg").fit(x, y.numpy())
 
 
+@pytest.mark.slow
 def test_logistic_regression_as_scikit_learn() -> None:
     x, y, x_test, y_test = digits()
     scaler = StandardScaler().fit(x.double().numpy())
