@@ -27,8 +27,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Results = Annotated[Path, typer.Option(help="Where results go.", envvar="BENCH_RESULTS")]
-DataDir = Annotated[Path, typer.Option(help="Where data sets lie or are put.", envvar="BENCH_DATA")]
+
+def _storable(path: Path) -> Path:
+    """The path, if JSON files and terminals can hold it. Raises UserError."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        name = str(path.absolute()).encode(errors="backslashreplace").decode()
+        raise UserError(f"{name}: its name is not text in UTF-8; rename the folder, or link to it") from None
+    except FileNotFoundError:
+        raise UserError(f"{path}: the working directory was deleted; change to another") from None
+    return path
+
+
+Results = Annotated[Path, typer.Option(help="Where results go.", envvar="BENCH_RESULTS", callback=_storable)]
+DataDir = Annotated[Path, typer.Option(help="Where data sets lie or are put.", envvar="BENCH_DATA", callback=_storable)]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Execute failed runs again.")]
 SweepFile = Annotated[Path | None, typer.Argument(help="A sweep file (TOML); flags override it.")]
 
@@ -232,7 +245,7 @@ def _known(results: Path, names: list[str]) -> list[str]:
 
 
 def _command() -> str:
-    return shlex.join(["bench", *sys.argv[1:]])
+    return shlex.join(["bench", *sys.argv[1:]]).encode(errors="backslashreplace").decode()
 
 
 def _split(text: str) -> list[str]:

@@ -16,7 +16,8 @@ OURS = Path(__file__).with_name("clusters.toml")
 
 _LIMIT = re.compile(
     r"(?:(?P<days>\d+)-(?P<hours>\d+)(?::(?P<minutes>\d+)(?::(?P<seconds>\d+))?)?"
-    r"|(?P<h>\d+):(?P<m>\d+):(?P<s>\d+)|(?P<only_m>\d+)(?::(?P<only_s>\d+))?)"
+    r"|(?P<h>\d+):(?P<m>\d+):(?P<s>\d+)|(?P<only_m>\d+)(?::(?P<only_s>\d+))?)",
+    re.ASCII,
 )
 _REFERENCE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\}|(\$))", re.ASCII)
 
@@ -59,7 +60,7 @@ def minutes(limit: str) -> int:
 
 def memory(amount: str) -> str:
     """ "16G", "16GB", "16 gib", "16000M", "16000" (MB) -> as sbatch takes it: "16G". Raises ValueError."""
-    found = re.fullmatch(r"(\d+)\s*(?:([KMGT])(?:i?B)?|MB)?", amount.strip(), re.IGNORECASE)
+    found = re.fullmatch(r"(\d+)\s*(?:([KMGT])(?:i?B)?|MB)?", amount.strip(), re.IGNORECASE | re.ASCII)
     if not found:
         raise ValueError(f"{amount!r} is no amount of memory: give a whole number and its unit, e.g. 16G or 16000M")
     return found[1] + (found[2] or "").upper()

@@ -25,6 +25,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}:{number}: not valid TOML: {problem}") from None
     except UnicodeError:
         raise UserError(f"{path}: not a text file in UTF-8") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
+        raise UserError(f"{path}: cannot be read: {str(error).partition(';')[0]}") from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
 
@@ -42,7 +44,7 @@ def line_of(path: Path, key: str, table: str = "") -> int:
     within = ""
     name = re.escape(key)
     for number, line in enumerate(_text(path).splitlines(), start=1):
-        if header := re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line):
+        if header := re.match(r"\s*\[{1,2}\s*([^\[\]]+?)\s*\]", line):
             within = header[1].replace('"', "").replace("'", "")
             if within in (key, f"{table}.{key}"):
                 return number

@@ -4,7 +4,7 @@ Claims are numbered files, claim-1.json, claim-2.json, ...; the newest is the ow
 atomic and can succeed only once, so a dead owner's run is taken over by exactly one process, and an owner that was
 thought dead (a node cut off, a requeued job beside its former self) finds a newer number than its own and stops.
 The owner renews its file's time stamp; a claim is dead when it was released, when its process is gone from this
-machine, or, seen from another machine, when its time stamp is older than STALE_SECONDS: by the clock of the file
+machine, or, seen from another machine, when its time stamp is STALE_SECONDS away from now: by the clock of the file
 system, which gave it, as clocks of machines differ. Who may not write there cannot ask for that clock's time; for them
 a claim is dead once they have seen its time stamp unchanged for STALE_SECONDS.
 """
@@ -84,7 +84,7 @@ def is_alive(claim: ClaimFile) -> bool:
             return start == owner.get("pid_start")
     now = file_system_time(claim.path.parent)
     if now is not None:
-        return now - claim.modified < STALE_SECONDS
+        return abs(now - claim.modified) < STALE_SECONDS  # in the future: its clock was set back since, or it is a copy
     seen, since = _first_seen.get(claim.path, (None, 0.0))
     if seen != claim.modified:
         seen, since = _first_seen[claim.path] = claim.modified, time.monotonic()

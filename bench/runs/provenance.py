@@ -1,6 +1,7 @@
 """Where numbers come from: code, versions, hardware."""
 
 import hashlib
+import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,8 @@ DECIDING = (
     "bench/training/",
 )
 """The sources that decide a run's numbers; all others plan, store, show or submit."""
+ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE")
+"""Variables that point git to another repository; its hooks and `git rebase --exec` set them for what they start."""
 
 
 def versions() -> dict[str, str]:
@@ -53,10 +56,11 @@ def git_state() -> tuple[str, bool]:
     if not (root / ".git").exists():
         return "", False
 
+    own = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
+
     def git(*arguments: str) -> str:
-        run = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=30
-        )
+        command = ["git", "-C", str(root), *arguments]
+        run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30, env=own)
         return run.stdout.strip()
 
     try:

@@ -55,6 +55,22 @@ def bench(command: str) -> Answer:
     return Answer(left.value.code, out.getvalue(), err.getvalue())
 
 
+@pytest.mark.parametrize("option", ["--results", "--data-dir"])
+def test_folders_whose_names_are_no_text_are_refused_before_anything_is_made(option: str) -> None:
+    answer = bench(f"run --method random {option} caf\udce9")  # as Python has the byte E9
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.endswith("caf\\udce9: its name is not text in UTF-8; rename the folder, or link to it\n")
+    assert not list(Path().iterdir())
+
+
+def test_a_working_directory_that_was_deleted() -> None:
+    Path("gone").mkdir()
+    os.chdir("gone")
+    Path("../gone").rmdir()
+    answer = bench("run --method random")
+    assert (answer.code, answer.err) == (2, "bench: results: the working directory was deleted; change to another\n")
+
+
 def folder_without_classes() -> None:
     Path("empty/train").mkdir(parents=True)
     Path("empty/test").mkdir()

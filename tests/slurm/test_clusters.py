@@ -147,7 +147,7 @@ def test_memory_as_people_write_it(asked: str, mem: str) -> None:
     assert clusters.load("default", {"mem": asked}).mem == mem
 
 
-@pytest.mark.parametrize("asked", ["16.5G", "lots", "16X", "G", "-1G", "16G 2"])
+@pytest.mark.parametrize("asked", ["16.5G", "lots", "16X", "G", "-1G", "16G 2", "١٦G"])
 def test_what_is_no_amount_of_memory(own: Path, asked: str) -> None:
     own.write_text(f'[lab]\nmem = "{asked}"\n')
     message = f":2: profile 'lab': mem: '{asked}' is no amount of memory: give a whole number and its unit, e.g. 16G"

@@ -40,6 +40,20 @@ def test_other_encodings_are_named_as_the_problem(tmp_path: Path, content: bytes
         read_toml(path)
 
 
+@pytest.mark.parametrize("value", ["9" * 5_000, "[" * 5_000])
+def test_what_python_cannot_hold_is_one_line(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "file.toml"
+    path.write_text(f"seeds = {value}")
+    with pytest.raises(UserError, match=r"file.toml: cannot be read: .*(digits|recursion)"):
+        read_toml(path)
+
+
+def test_the_line_of_a_table_in_double_brackets(tmp_path: Path) -> None:
+    path = tmp_path / "file.toml"
+    path.write_text("[lab]\ncpus = 1\n[[other]]\n")
+    assert line_of(path, "other") == 3
+
+
 def test_a_sweep_file_with_a_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "paper.toml"
     path.write_bytes(codecs.BOM_UTF8 + b'method = "raft"\r\nseeds = 2\r\n')

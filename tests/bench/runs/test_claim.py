@@ -47,6 +47,11 @@ def test_of_many_that_take_over_a_dead_claim_one_succeeds(tmp_path: Path) -> Non
     assert [claim.number for claim in claimed if claim] == [2]
 
 
+def test_a_time_stamp_from_before_a_clock_was_set_back_holds_nothing(tmp_path: Path) -> None:
+    pretend(tmp_path, 1, age=-3600)
+    assert acquired(tmp_path).number == 2
+
+
 def test_a_process_that_was_killed_holds_nothing(tmp_path: Path) -> None:
     code = (
         "import sys, os, signal; from pathlib import Path; from bench.runs.claim import Claim;"

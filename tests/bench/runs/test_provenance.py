@@ -45,6 +45,17 @@ def test_outside_of_a_repository_there_is_no_commit(tmp_path: Path, monkeypatch:
     assert provenance.git_state() == ("", False)
 
 
+def test_the_repository_of_a_hook_that_starts_us_is_not_ours(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = provenance.git_state()
+    other = tmp_path_factory.mktemp("other")
+    subprocess.run(["git", "-C", str(other), "init", "-q"], check=True)
+    for name in ("GIT_DIR", "GIT_INDEX_FILE"):
+        monkeypatch.setenv(name, str(other / ".git" / ("index" if name == "GIT_INDEX_FILE" else "")))
+    assert expected[0] and provenance.git_state() == expected
+
+
 def made_by(from_step: int, torch: str = "2.8", device: str = "cpu", **sources: str) -> dict[str, Any]:
     versions = {"torch": torch, "numpy": "2"}
     return {"from_step": from_step, "versions": versions, "device": device, "sources": sources, "git_commit": "c"}
