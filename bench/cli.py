@@ -12,13 +12,13 @@ from typing import Annotated, Any, get_args
 import typer
 
 from bench.errors import UserError, unknown
+from bench.planning.catalog import KINDS
 from bench.planning.options import SweepOptions
+from bench.report import FORMATS
 from slurm.jobs import jobs_of
 
 # Typer ships its own click since 0.16 and uses the installed one before: this is the right class in both cases.
 ClickException: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
-
-ALL_FORMATS = "csv,md,tex,html,png,pdf"
 
 app = typer.Typer(
     name="bench",
@@ -140,7 +140,7 @@ def cancel(
 @app.command()
 def report(
     experiments: Annotated[list[str] | None, typer.Argument(help="Experiments; by default all.")] = None,
-    formats: Annotated[str, typer.Option("--format", help="Which of csv, md, tex, html, png, pdf.")] = ALL_FORMATS,
+    formats: Annotated[str, typer.Option("--format", help=f"Which of {', '.join(FORMATS)}.")] = ",".join(FORMATS),
     columns: Annotated[str | None, typer.Option(help="Columns of the leaderboard, separated by commas.")] = None,
     metric: Annotated[str, typer.Option(help="The accuracy that ranks and compares.")] = "test_linear_top1",
     results: Results = Path("results"),
@@ -152,7 +152,7 @@ def report(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="methods, presets, datasets, backbones or keys.")],
+    what: Annotated[str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.")],
     method: Annotated[str, typer.Option("--method", "-m", help="Whose keys to list.")] = "raft",
 ) -> None:
     """List what can be named on the command line."""
@@ -257,11 +257,14 @@ def main() -> None:
     if not os.environ.get("COLUMNS", "").strip("0"):  # as terminals say that do not know their width
         os.environ.pop("COLUMNS", None)
     try:
-        sys.exit(app(standalone_mode=False) or 0)  # a typer.Exit comes back as its code
+        sys.exit(app(prog_name="bench", standalone_mode=False) or 0)  # a typer.Exit comes back as its code
     except UserError as error:
         sys.exit(_wrong(str(error)))
     except ClickException as error:
-        sys.exit(_wrong(" ".join(error.format_message().split())))
+        message = " ".join(error.format_message().split())
+        if message.startswith("Missing") and error.ctx:  # it does not say what there is
+            message += f" See: {error.ctx.command_path} --help"
+        sys.exit(_wrong(message))
     except FileNotFoundError as error:
         if "temporary directory" not in str(error):
             raise

@@ -153,7 +153,7 @@ class Execution:
         Workers look at the code too, once they have read it: it may be edited while they start.
         """
         self._check_code()
-        settings = Orders(
+        orders = Orders(
             runs=[str(run.path) for run in sorted(self.runs, key=_left_by_the_dead)],
             code=self.submission.code if self.submission.on_code_change == "refuse" else {},
             data_dir=self.submission.data_dir,
@@ -164,7 +164,7 @@ class Execution:
             dirty=self.submission.dirty,
         )
         jobs = min(self.submission.concurrent, len(self.runs))
-        workers = LocalWorkers(settings, jobs, [self.submission.device])
+        workers = LocalWorkers(orders, jobs, [self.submission.device])
         told = False
         while workers.running():
             if not told and (self.stop or self._near_the_limit()):

@@ -2,6 +2,7 @@
 
 import math
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from scipy import stats
 from bench import cli
 from bench.planning import sweep_file
 from bench.report.names import method_name
+from bench.tables.leaderboard import collect
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results" / "reference"
@@ -49,6 +51,12 @@ def test_an_experiment_file_plans_its_runs(
     said = sweep_file.options(file, {})
     n = len(said.method.split(",")) * int(said.seeds) * math.prod(map(len, said.grid.values()))
     assert capsys.readouterr().out.startswith(f"{said.experiment}: {n} runs\n")
+
+
+def test_the_bookkeeping_that_is_measured_ends_in_runs_that_tables_take(tmp_path: Path) -> None:
+    measure = runpy.run_path(str(RESULTS / "speed" / "measure.py"))
+    assert measure["_bookkeeping"](5, tmp_path)["runs"] == 5
+    assert list(collect(tmp_path, ["many"]).leaderboard["done"]) == [5]
 
 
 def test_git_keeps_the_reference_results_and_ignores_what_commands_write(tmp_path: Path) -> None:

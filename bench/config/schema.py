@@ -21,15 +21,15 @@ SECTIONS = ("method", "data", "backbone", "augment", "optim", "train", "eval")
 PROTOCOL: Literal[1] = 1  # version of the evaluation protocol; part of every run's identity
 
 
-class Section(BaseModel):
+class Group(BaseModel):
     """A group of settings: immutable, and no unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
-class DataConfig(Section):
+class DataConfig(Group):
     name: str
-    """digits, cifar10, cifar100, stl10, svhn, fashion_mnist, or folder:PATH (an image folder with train/ and test/)."""
+    """One of `bench list datasets`, or folder:PATH (an image folder with train/ and test/)."""
     size: int = Field(ge=4)
     """Side of the square images, in pixels; other sizes are resized once and cached."""
     skip_bad: bool = False
@@ -38,7 +38,7 @@ class DataConfig(Section):
     """Hash of an image folder's file names and content, filled in by the program: a path is no identity."""
 
 
-class BackboneConfig(Section):
+class BackboneConfig(Group):
     name: str
     """Any timm model name, or resnet10_small (one block a stage, 16 to 128 channels)."""
     stem: Literal["small", "imagenet"] = "small"
@@ -47,7 +47,7 @@ class BackboneConfig(Section):
     """ResNets: every residual branch starts at zero, as timm's do; false: as torchvision's. Others: no effect."""
 
 
-class ViewConfig(Section):
+class ViewConfig(Group):
     """Augmentation of one view. Probabilities and factors as in torchvision's transforms of the same names."""
 
     crop_min: float = Field(0.2, gt=0, le=1)
@@ -116,7 +116,7 @@ class AugmentConfig(ViewConfig):
         return ViewConfig(**first), ViewConfig(**{**first, **self.view2})
 
 
-class OptimConfig(Section):
+class OptimConfig(Group):
     name: Literal["sgd", "lars", "adam", "adamw"] = "sgd"
     """Optimizer; sgd and lars use `momentum`."""
     lr: float = Field(gt=0)
@@ -137,7 +137,7 @@ class OptimConfig(Section):
     """LARS: never raise the learning rate above the schedule's (as solo-learn's clip_lr)."""
 
 
-class TrainConfig(Section):
+class TrainConfig(Group):
     epochs: int = Field(ge=0)
     """Passes over the pre-training images."""
     batch_size: int = Field(ge=2)
@@ -153,7 +153,7 @@ class TrainConfig(Section):
     """Epochs between checkpoints. Not hashed: it changes no result."""
 
 
-class EvalConfig(Section):
+class EvalConfig(Group):
     probe: Literal["logistic", "augmented"] = "logistic"
     """logistic: L2 logistic regression on frozen features; augmented: 100 epochs of SGD on crops and flips."""
     knn_k: int = Field(0, ge=0)
@@ -162,7 +162,7 @@ class EvalConfig(Section):
     """Epochs between diagnostics on the validation split."""
 
 
-class RunConfig(Section):
+class RunConfig(Group):
     """Everything that decides a run's result, but its seed."""
 
     method_name: str

@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.config import backbones, presets
 from bench.config.schema import RunConfig, resolve
-from bench.data import datasets as data
+from bench.data import datasets
 from bench.errors import UserError, unknown
 from bench.runs import store
 from bench.runs.identity import FOLDER, SCHEMA, config_hash, image_folder, run_id
@@ -66,7 +66,7 @@ def plan(
     `grid` maps a dotted key to its values; every combination is a grid point. Raises UserError.
     """
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    fingerprint = cache(data.fingerprint)  # a folder is read once, not once a method
+    fingerprint = cache(datasets.fingerprint)  # a folder is read once, not once a method
     configs: list[tuple[dict[str, Any], dict[str, str]]] = []
     for method in methods:
         for point in points:
@@ -97,7 +97,7 @@ def _with_fingerprint(
     backbones.check(config.backbone.name)
     name, root = config.data.name, image_folder(config.data.name)
     if root is None:
-        data.entry(name)  # refuses unknown names
+        datasets.entry(name)  # refuses unknown names
         return config
     if not name.isprintable():
         raise UserError(

@@ -1,4 +1,4 @@
-"""CPU threads of a run where nobody names a number: what the cores allow, as far as a step gains from them.
+"""CPU threads of a run where no number is given: what the cores allow, as far as a step gains from them.
 
 Results are bit-equal for equal threads, so the number is chosen when runs are planned and stands in their config.json.
 It is taken from all runs of a command, done or not: the same command again plans the same.

@@ -1,1 +1,3 @@
 """What a reader sees."""
+
+FORMATS = ("csv", "md", "tex", "html", "png", "pdf")

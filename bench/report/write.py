@@ -11,7 +11,7 @@ from rich.text import Text
 
 from bench.errors import UserError, unknown
 from bench.files import write_atomic
-from bench.report import style
+from bench.report import FORMATS, style
 from bench.report.columns import COLUMNS, select
 from bench.report.markup import latex, markdown
 from bench.report.terminal import print_leaderboard
@@ -19,7 +19,6 @@ from bench.runs import store
 from bench.tables.grid import BOARD
 from bench.tables.leaderboard import Tables, collect
 
-FORMATS = ("csv", "md", "tex", "html", "png", "pdf")
 MD_COLUMNS = ("difference", "effective_rank", "train_seconds", "budget", "flags")
 TEX_COLUMNS = ("difference", "effective_rank")  # what fits a page; search budgets and failures are in the notes
 PAGES = {"md": "leaderboard.md", "tex": "leaderboard.tex", "html": "report.html", "png": "figures"}

@@ -119,7 +119,7 @@ def _progress(run: store.RunDir, owner: claim.ClaimFile) -> str:
 
 
 def _with_job(run: StatusRow, job: Job | None) -> StatusRow:
-    """A run that nobody executes at the moment, in the light of its job."""
+    """A run without a live process, in the light of its job."""
     if job is None or run.state not in store.CLAIMABLE:
         return run
     state = {"ended": "lost", "running": "queued"}.get(job.state, job.state)

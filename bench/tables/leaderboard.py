@@ -3,7 +3,7 @@
 Methods are compared on common seeds by paired t-tests, Holm-adjusted over all pairs of methods on the board,
 which holds whichever method turns out best: the one with the highest mean over its own done seeds. References (an
 untrained and a supervised backbone) stand in the same table, but neither win nor count as tests. Where methods were
-not trained alike (`bench.tables.conditions`), nobody is marked.
+not trained alike (`bench.tables.conditions`), no method is marked.
 """
 
 from collections.abc import Iterable, Mapping

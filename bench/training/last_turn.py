@@ -20,7 +20,7 @@ def further_workers(running: Sequence[RunRecord], waiting: int, pids: Sequence[i
     """How many workers to start beside those alive, `pids`, that execute `running`; `slots`: runs at a time so far.
 
     All that `waiting` runs need or none: none while cores will have enough to do, before every running run has
-    finished an epoch (until then nobody knows what memory it takes), and where memory is short, or not known.
+    finished an epoch (until then the memory that it takes is not known), and where memory is short, or not known.
     """
     if not 0 < waiting <= MOST_WAITING * slots or len(running) < len(pids):
         return 0
@@ -33,7 +33,7 @@ def further_workers(running: Sequence[RunRecord], waiting: int, pids: Sequence[i
 
 
 def memory_left() -> int | None:
-    """Bytes that this machine, and every control group that we are in, can still give; None where nobody says."""
+    """Bytes that this machine, and every control group that we are in, can still give; None where it is not known."""
     try:
         left = [_fields(PROC / "meminfo")["MemAvailable"]]
     except (OSError, ValueError, KeyError):
@@ -61,7 +61,7 @@ def _groups() -> Iterator[tuple[Path, Path, Path, str]]:
 
 
 def _peak(pid: int) -> int:
-    """The most memory that a process has taken so far, bytes; 0 if nobody says."""
+    """The most memory that a process has taken so far, bytes; 0 if it is not known."""
     try:
         return _fields(PROC / str(pid) / "status")["VmHWM"]
     except (OSError, ValueError, KeyError):

@@ -21,7 +21,7 @@ class Orders:
     log: Sequence[str] = ()
     """Loggers (bench.training.livelog) to show every logged epoch to."""
     parent: int = 0
-    """Stop when this process is gone; 0: nobody's child."""
+    """Stop when this process is gone; 0: no process."""
     code: Mapping[str, str] = field(default_factory=dict)
     """Hashes that the source files must have (bench.runs.provenance); {}: any."""
     slot: int = 0

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from bench.config.schema import RunConfig
-from bench.data import datasets as data
+from bench.data import datasets
 from bench.data.augment import send
 from bench.errors import UserError
 from bench.evaluation.protocol import FORWARD_BATCH, features
@@ -51,7 +51,7 @@ def measure(
     job = Trainer(config, 0, noise(images), device, RunDir(Path("speed")))  # nothing is written
     if job.optimizer is None:
         raise UserError(f"--method {config.method_name}: it has no training step to measure")
-    batch, total = config.train.batch_size, data.pretraining_images(config.data.name)
+    batch, total = config.train.batch_size, datasets.pretraining_images(config.data.name)
     if batch > total or not job.epochs:
         wrong = f"batch_size={batch}: {config.data.name} has {total} images" if batch > total else "epochs=0"
         raise UserError(f"train.{wrong}; there is no training step to measure")
@@ -177,14 +177,14 @@ def _passes(job: Trainer, views: tuple[Tensor, Tensor], labels: Tensor, budget: 
     return statistics.median(forward), statistics.median(backward)
 
 
-def noise(images: Tensor) -> data.Dataset:
+def noise(images: Tensor) -> datasets.Dataset:
     """A data set of `images` [N, 3, S, S] that has no file and no meaning; a tenth is for validation."""
     labels = torch.arange(len(images)) % N_CLASSES
     half = (0.5, 0.5, 0.5)
     everything = torch.arange(len(images))
     split = len(images) // 10
     classes = tuple(str(label) for label in range(N_CLASSES))
-    return data.Dataset(
+    return datasets.Dataset(
         "noise", classes, images, labels, everything[split:], everything[:split], half, half, lambda: (images, labels)
     )
 

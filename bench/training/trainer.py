@@ -13,8 +13,7 @@ from bench import backbone
 from bench.config.schema import RunConfig
 from bench.data.augment import Augmentation, send
 from bench.data.datasets import Dataset
-from bench.evaluation import diagnostics
-from bench.evaluation import protocol as evaluate
+from bench.evaluation import diagnostics, protocol
 from bench.files import dump_json, write_atomic
 from bench.runs import provenance
 from bench.runs.claim import Claim
@@ -136,7 +135,7 @@ class Trainer:
         if should_stop():
             raise Interrupted
         last = self.dir.last_epoch() if self.epochs else {}
-        probes, test_features, test_labels = evaluate.evaluate(
+        probes, test_features, test_labels = protocol.evaluate(
             network,
             self.dataset,
             self.config.eval,
@@ -241,11 +240,11 @@ class Trainer:
     def _diagnose(self) -> dict[str, float]:
         data, network = self.dataset, self.method.backbone
         measured = diagnostics.diagnose(self.method, data, self.augment, self.seed, self.device)
-        bank = evaluate.features(network, data.images, data.train, data.mean, data.std, self.device)
-        queries = evaluate.features(network, data.images, data.validation, data.mean, data.std, self.device)
+        bank = protocol.features(network, data.images, data.train, data.mean, data.std, self.device)
+        queries = protocol.features(network, data.images, data.validation, data.mean, data.std, self.device)
         train_labels, labels = data.labels[data.train], data.labels[data.validation]
-        k = evaluate.default_k(self.config.eval, len(data.train) + len(data.validation))
-        measured["val_knn_top1"] = evaluate.knn_top1(bank, train_labels, queries, labels, k, len(data.classes))
+        k = protocol.default_k(self.config.eval, len(data.train) + len(data.validation))
+        measured["val_knn_top1"] = protocol.knn_top1(bank, train_labels, queries, labels, k, len(data.classes))
         measured["online_linear_top1"] = self.online.top1(queries, labels)
         return measured
 

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from bench.config.schema import DataConfig, RunConfig
-from bench.data import datasets as data
+from bench.data import datasets
 from bench.errors import UserError
 from bench.files import dump_json, parse_json, write_atomic
 from bench.runs import provenance, store
@@ -57,22 +57,22 @@ class StopRequest:
         self.signal = number
 
 
-def work(settings: Orders, stop: Callable[[], bool]) -> None:
+def work(orders: Orders, stop: Callable[[], bool]) -> None:
     """Execute every run of the list that is not done, failed or claimed by a live process.
 
     A run that fails does not stop the others. Returns early when asked to stop, or when the disk is full.
     Raises UserError, before any run, if the device does not exist, or if the code is not what it has to be.
     """
-    if settings.code and (changed := provenance.code_changes(settings.code)):
+    if orders.code and (changed := provenance.code_changes(orders.code)):
         raise UserError(f"the code is not what was submitted: {', '.join(changed)} changed")
-    device = _device(settings)
-    attempt = provenance.attempt(provenance.fingerprints(), settings.commit, settings.dirty, device)
-    for path in settings.runs:
+    device = _device(orders)
+    attempt = provenance.attempt(provenance.fingerprints(), orders.commit, orders.dirty, device)
+    for path in orders.runs:
         if stop():
             return
         run = store.RunDir(Path(path))
         try:
-            _execute(run, settings, device, attempt, stop)
+            _execute(run, orders, device, attempt, stop)
         except OSError as error:
             print(
                 f"{run.path}: {error.strerror}; finished runs are intact, and the same command resumes the others",
@@ -84,7 +84,7 @@ def work(settings: Orders, stop: Callable[[], bool]) -> None:
 
 def _execute(
     run: store.RunDir,
-    settings: Orders,
+    orders: Orders,
     device: torch.device,
     attempt: Mapping[str, Any],
     stop: Callable[[], bool],
@@ -100,7 +100,7 @@ def _execute(
         if record.state in ("done", "damaged") or run.error.exists():
             return
         try:
-            _to_the_end(run, record.config, settings, device, {**attempt, "started": _now()}, claim, stop)
+            _to_the_end(run, record.config, orders, device, {**attempt, "started": _now()}, claim, stop)
         except trainer.Interrupted:
             log.info("stopped, to be resumed")
         except LostClaim as error:
@@ -122,7 +122,7 @@ def _execute(
 def _to_the_end(
     run: store.RunDir,
     planned: dict[str, Any],
-    settings: Orders,
+    orders: Orders,
     device: torch.device,
     attempt: Mapping[str, Any],
     claim: Claim,
@@ -139,9 +139,9 @@ def _to_the_end(
         )
     set_determinism(config.train.threads)
     log.info("%s on %s, %d threads", run.run_id, device, config.train.threads)
-    dataset = _dataset(config.data, settings.data_dir)
+    dataset = _dataset(config.data, orders.data_dir)
     job = trainer.Trainer(config, seed, dataset, device, run, attempt)
-    live = LiveLog(settings.log, run, planned)
+    live = LiveLog(orders.log, run, planned)
     try:
         job.train(claim, stop, live.add)
         outcome = job.result(claim, stop)
@@ -166,7 +166,7 @@ def _to_the_end(
             compiled=job.compiled,
             restarts=claim.number - 1,
             finished=_now(),
-            command=settings.command,
+            command=orders.command,
         ),
     )
     claim.check()
@@ -175,20 +175,20 @@ def _to_the_end(
     log.info("done: linear %.2f %%, kNN %.2f %%", result.metrics.test_linear_top1, result.metrics.test_knn_top1)
 
 
-def _device(settings: Orders) -> torch.device:
-    if settings.device not in ("auto", "cuda"):
-        return torch.device(settings.device)
+def _device(orders: Orders) -> torch.device:
+    if orders.device not in ("auto", "cuda"):
+        return torch.device(orders.device)
     if count := torch.cuda.device_count():
-        return torch.device(f"cuda:{settings.slot % count}")
-    if settings.device == "cuda":
+        return torch.device(f"cuda:{orders.slot % count}")
+    if orders.device == "cuda":
         raise UserError(f"{platform.node()} shows no CUDA device")
     return torch.device("cpu")
 
 
 @lru_cache(maxsize=1)
-def _dataset(config: DataConfig, data_dir: str) -> data.Dataset:
+def _dataset(config: DataConfig, data_dir: str) -> datasets.Dataset:
     """Runs of one worker that follow each other on the same data share them."""
-    return data.load(config, Path(data_dir))
+    return datasets.load(config, Path(data_dir))
 
 
 class _logging_to:
@@ -214,13 +214,13 @@ def _now() -> str:
 def main() -> None:
     """`python .../start.py bench.training.worker < orders.json`."""
     keep_freed_memory()
-    settings = Orders(**parse_json(sys.stdin.read()))
+    orders = Orders(**parse_json(sys.stdin.read()))
     to_parent = logging.StreamHandler()
     to_parent.setLevel(logging.WARNING)
     log.addHandler(to_parent)
     logging.raiseExceptions = False  # a log that cannot be written (a full disk) must not hide what matters
     try:
-        work(settings, StopRequest(settings.parent))
+        work(orders, StopRequest(orders.parent))
     except UserError as error:
         sys.exit(str(error))
 

@@ -13,7 +13,7 @@ from queue import SimpleQueue
 
 from rich.console import Console
 
-from bench.errors import UserError, unknown
+from bench.errors import UserError
 from bench.files import dump_json
 from bench.runs.progress import Watcher
 from bench.runs.store import RunDir
@@ -21,15 +21,12 @@ from bench.training import start
 from bench.training.last_turn import further_workers
 from bench.training.orders import Orders
 
-DEVICES = ("auto", "cpu", "cuda")
 START = start.__file__
 MAX_IDLE = 1  # further attempts after one in which workers died before they began a run
 
 
 def devices(choice: str) -> list[str]:
     """ "auto" | "cpu" | "cuda" -> device names, one for each device of this machine. Raises UserError."""
-    if choice not in DEVICES:
-        raise unknown("device", choice, DEVICES)
     start.free_threads()  # what torch binds this process to, its workers inherit
     import torch
 
@@ -57,11 +54,11 @@ class LocalWorkers:
     share the set `heard`.
     """
 
-    def __init__(self, settings: Orders, jobs: int, names: list[str], heard: set[str] | None = None) -> None:
+    def __init__(self, orders: Orders, jobs: int, names: list[str], heard: set[str] | None = None) -> None:
         self.messages: SimpleQueue[str] = SimpleQueue()
         """Lines that the workers wrote to their standard error."""
         self.processes: list[subprocess.Popen[bytes]] = []
-        self._settings, self._names = settings, names
+        self._orders, self._names = orders, names
         self._listeners: list[threading.Thread] = []
         self._heard = set() if heard is None else heard
         self._last: dict[int, str] = {}
@@ -72,7 +69,7 @@ class LocalWorkers:
         """Start so many workers (more)."""
         for i in range(len(self.processes), len(self.processes) + jobs):
             device = self._names[i % len(self._names)]
-            own = replace(self._settings, device=device, parent=os.getpid(), slot=i)
+            own = replace(self._orders, device=device, parent=os.getpid(), slot=i)
             process = subprocess.Popen(
                 [sys.executable, START, "bench.training.worker"], stdin=subprocess.PIPE, stderr=subprocess.PIPE
             )
@@ -132,7 +129,7 @@ def _death(status: int, last_line: str) -> str:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Ending:
     """How a list of runs ended."""
 
     signal: int = 0
@@ -145,12 +142,12 @@ class Outcome:
 
 def execute(
     runs: Sequence[RunDir],
-    settings: Orders,
+    orders: Orders,
     names: list[str],
     threads: int,
     jobs: int | None,
     console: Console,
-) -> Outcome:
+) -> Ending:
     """Work `runs` off with processes on this machine, `jobs` at a time, and show how it goes.
 
     Returns when every run has ended, those included that another command is executing. SIGINT and SIGTERM are passed
@@ -178,8 +175,8 @@ def execute(
         while todo and not stops and idle <= MAX_IDLE:
             before = {run.run_id: watcher.unfinished[run.run_id].state for run in todo}
             slots = min(jobs or default_jobs(names, threads, len(todo)), len(todo))
-            orders = replace(settings, runs=[str(run.path.absolute()) for run in todo])
-            workers = LocalWorkers(orders, slots, names, heard)
+            own = replace(orders, runs=[str(run.path.absolute()) for run in todo])
+            workers = LocalWorkers(own, slots, names, heard)
             watcher.messages = workers.messages
             share = not jobs and names == ["cpu"] and threads == 1  # threads of a run wait for each other: they lose
             watcher.watch(partial(_going_on, workers, watcher, console, slots if share else 0))
@@ -202,7 +199,7 @@ def execute(
         run_id: watcher.failed.get(run_id) or why or record.state + _log_of(record.dir)
         for run_id, record in watcher.unfinished.items()
     }
-    return Outcome(stops[0] if stops else 0, reasons, failed=bool(watcher.failed))
+    return Ending(stops[0] if stops else 0, reasons, failed=bool(watcher.failed))
 
 
 def _going_on(workers: LocalWorkers, watcher: Watcher, console: Console, slots: int) -> bool:

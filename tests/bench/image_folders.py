@@ -9,7 +9,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from bench.config.schema import DataConfig
-from bench.data import datasets as data
+from bench.data import datasets
 from bench.errors import UserError
 
 CLASSES = ("cat", "dog", "emu")
@@ -42,6 +42,6 @@ def config(name: str | Path, size: int = 16, **settings: Any) -> DataConfig:
 def message(config: DataConfig, data_dir: Path) -> str:
     """The one line that the user sees."""
     with pytest.raises(UserError) as raised:
-        data.load(config, data_dir)
+        datasets.load(config, data_dir)
     assert "\n" not in str(raised.value)
     return str(raised.value)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -23,6 +23,7 @@ from PIL import Image
 
 from bench import cli
 from bench.files import parse_json
+from bench.planning.options import SweepOptions
 from bench.runs import store
 
 TINY = "--set data.size=8 --set train.epochs=2 --set train.batch_size=256 --set eval.every_epochs=2"
@@ -109,6 +110,8 @@ def folder_without_classes() -> None:
         ("run --methud raft", "No such option: --methud"),
         ("run", "which methods? give --method"),
         ("rnu", "No such command 'rnu'. Did you mean 'run'?"),
+        ("", "Missing command. See: bench --help"),
+        ("list", "Missing argument 'what'. See: bench list --help"),
         ("report", "has no experiments"),
         ("list method", "unknown list 'method': did you mean 'methods'?"),
     ],
@@ -121,6 +124,10 @@ def test_a_wrong_command_is_answered_by_one_line_and_exit_code_2(command: str, e
     assert shown.err.count("\n") == 1
     assert "Traceback" not in shown.err + shown.out
     assert not Path("results").exists()
+
+
+def test_there_is_a_launcher_for_each_place_that_on_takes() -> None:
+    assert set(cli.LAUNCHERS) == set(get_args(SweepOptions.model_fields["on"].annotation))
 
 
 @pytest.mark.parametrize("what", ["methods", "presets", "datasets", "backbones", "keys"])

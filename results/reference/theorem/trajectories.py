@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from bench.config.schema import RunConfig
-from bench.data import datasets as data
+from bench.data import datasets
 from bench.planning import plan
 from bench.report.palette import LOOKS
 from bench.runs.claim import Claim
@@ -34,7 +34,7 @@ def trajectory(method: str, predictor: str, negate: bool, folder: Path) -> list[
     (run,) = plan.write(planned, folder)
     config = RunConfig(**planned[0]["config"])
     set_determinism(config.train.threads)
-    job = trainer.Trainer(config, 0, data.load(config.data, folder), torch.device("cpu"), run)
+    job = trainer.Trainer(config, 0, datasets.load(config.data, folder), torch.device("cpu"), run)
     if negate:
         last = [m for m in job.method.get_submodule("predictor").modules() if isinstance(m, nn.Linear)][-1]
         with torch.no_grad():
@@ -101,4 +101,4 @@ if __name__ == "__main__":
     found.to_csv(HERE / "theorem.csv", index=False)
     draw(found).savefig(HERE / "theorem.png", dpi=150)
     columns = ["largest_weight_difference", "largest_weight_difference_without_negation", "difference_plus_4_beta"]
-    print(found.groupby("predictor")[columns].agg(lambda column: column.abs().max()))
+    print(found.set_index("predictor")[columns].abs().groupby(level="predictor").max())

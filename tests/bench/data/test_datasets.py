@@ -18,8 +18,7 @@ import torch
 from image_folders import CLASSES, config, message, picture
 
 from bench.config.schema import AugmentConfig
-from bench.data import cache, pictures, split
-from bench.data import datasets as data
+from bench.data import cache, datasets, pictures, split
 from bench.data.augment import Augmentation
 from bench.data.strata import stratified
 from bench.errors import UserError
@@ -36,7 +35,7 @@ def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_digits_need_neither_download_nor_cache(data_dir: Path) -> None:
-    digits = data.load(config("digits"), data_dir)
+    digits = datasets.load(config("digits"), data_dir)
     test_images, test_labels = digits.load_test()
     assert digits.images.shape[1:] == test_images.shape[1:] == (3, 16, 16)
     assert digits.images.dtype == test_images.dtype == torch.uint8
@@ -50,7 +49,7 @@ def test_digits_need_neither_download_nor_cache(data_dir: Path) -> None:
 
 
 def test_mean_and_std_are_those_of_all_training_images() -> None:
-    digits = data.load(config("digits", 8), Path())
+    digits = datasets.load(config("digits", 8), Path())
     pixels = digits.images.double() / 255
     assert digits.mean == pytest.approx(pixels.mean(dim=(0, 2, 3)).tolist(), abs=1e-9)
     assert digits.std == pytest.approx(pixels.std(dim=(0, 2, 3), correction=0).tolist(), abs=1e-9)
@@ -60,14 +59,14 @@ def test_mean_and_std_are_those_of_all_training_images() -> None:
 
 
 def test_the_validation_split_is_a_stratified_tenth_and_always_the_same() -> None:
-    digits = data.load(config("digits"), Path())
+    digits = datasets.load(config("digits"), Path())
     train, validation = set(digits.train.tolist()), set(digits.validation.tolist())
     assert not train & validation
     assert train | validation == set(range(len(digits.images)))
     in_class, chosen = Counter(digits.labels.tolist()), Counter(digits.labels[digits.validation].tolist())
     for label in range(10):
         assert abs(chosen[label] - in_class[label] / 10) <= 0.5
-    again = data.load(config("digits"), Path())
+    again = datasets.load(config("digits"), Path())
     assert torch.equal(digits.validation, again.validation)
     assert torch.equal(digits.train, again.train)
 
@@ -91,7 +90,7 @@ def test_small_classes_give_at_least_one_image_and_keep_one(members: int, expect
 
 
 def test_a_folder_becomes_images_of_one_size_with_labels(folder: Path, data_dir: Path) -> None:
-    birds = data.load(config(folder), data_dir)
+    birds = datasets.load(config(folder), data_dir)
     assert birds.classes == CLASSES
     assert birds.images.shape == (60, 3, 16, 16)
     assert Counter(birds.labels.tolist()) == {0: 20, 1: 20, 2: 20}
@@ -107,7 +106,7 @@ def test_a_folder_becomes_images_of_one_size_with_labels(folder: Path, data_dir:
 def test_the_test_split_is_not_read_before_it_is_asked_for(folder: Path, data_dir: Path) -> None:
     for image in (folder / "test").rglob("*.png"):
         image.write_bytes(b"not an image")  # whoever reads them now will notice
-    birds = data.load(config(folder), data_dir)
+    birds = datasets.load(config(folder), data_dir)
     assert not list(data_dir.rglob("*test*"))
     with pytest.raises(UserError, match="12 of 12 images are unreadable"):
         birds.load_test()
@@ -116,10 +115,10 @@ def test_the_test_split_is_not_read_before_it_is_asked_for(folder: Path, data_di
 def test_images_are_decoded_once_and_then_mapped_into_memory(
     folder: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
-    first = data.load(config(folder), data_dir)
+    first = datasets.load(config(folder), data_dir)
     first.load_test()
     forbid_decoding(monkeypatch)
-    second = data.load(config(folder), data_dir)
+    second = datasets.load(config(folder), data_dir)
     assert torch.equal(first.images, second.images)
     assert torch.equal(first.labels, second.labels)
     assert (first.mean, first.std) == (second.mean, second.std)
@@ -153,14 +152,14 @@ def test_more_images_than_memory_may_hold_are_made_and_augmented_in_bounded_memo
 
 
 def test_each_size_has_a_cache_of_its_own(folder: Path, data_dir: Path) -> None:
-    assert data.load(config(folder, 16), data_dir).images.shape[2] == 16
-    assert data.load(config(folder, 20), data_dir).images.shape[2] == 20
-    assert data.load(config(folder, 16), data_dir).images.shape[2] == 16
+    assert datasets.load(config(folder, 16), data_dir).images.shape[2] == 16
+    assert datasets.load(config(folder, 20), data_dir).images.shape[2] == 20
+    assert datasets.load(config(folder, 16), data_dir).images.shape[2] == 16
 
 
 @pytest.mark.parametrize("damage", ["truncated", "longer", "garbage", "empty", "pickle", "no json", "bad json"])
 def test_a_damaged_cache_is_made_again(folder: Path, data_dir: Path, damage: str) -> None:
-    before = data.load(config(folder), data_dir).images.clone()
+    before = datasets.load(config(folder), data_dir).images.clone()
     (npy,) = data_dir.rglob("*train*.npy")
     content = npy.read_bytes()
     if damage == "pickle":
@@ -172,7 +171,7 @@ def test_a_damaged_cache_is_made_again(folder: Path, data_dir: Path, damage: str
     else:
         damaged = {"truncated": content[:-5], "longer": content + b"x", "garbage": b"x" * 99, "empty": b""}
         npy.write_bytes(damaged[damage])
-    assert torch.equal(data.load(config(folder), data_dir).images, before)
+    assert torch.equal(datasets.load(config(folder), data_dir).images, before)
     assert npy.read_bytes() == content
 
 
@@ -188,7 +187,7 @@ def test_two_processes_may_make_the_same_cache_at_once(
         return decode(content, size)
 
     def load() -> None:
-        assert len(data.load(config(folder), data_dir).images) == 60
+        assert len(datasets.load(config(folder), data_dir).images) == 60
 
     monkeypatch.setattr(pictures, "decode", slow_decode)
     fork = multiprocessing.get_context("fork")  # importing torch anew in each would take seconds
@@ -205,12 +204,12 @@ def test_two_processes_may_make_the_same_cache_at_once(
 
 
 def test_what_a_killed_process_left_behind_is_removed(folder: Path, data_dir: Path) -> None:
-    data.load(config(folder), data_dir)
+    datasets.load(config(folder), data_dir)
     (npy,) = data_dir.rglob("*train*.npy")
     leftover = npy.with_name(f".{npy.name}.0123.tmp")
     leftover.write_bytes(b"half")
     npy.unlink()
-    data.load(config(folder), data_dir)
+    datasets.load(config(folder), data_dir)
     assert not leftover.exists()
 
 
@@ -229,7 +228,7 @@ def test_unreadable_images_are_named_and_counted(folder: Path, data_dir: Path) -
 def test_skip_bad_leaves_unreadable_images_out_and_says_which(folder: Path, data_dir: Path) -> None:
     (folder / "train" / "cat" / "003.png").write_bytes(b"no image")
     for _ in range(2):  # made, then found in the cache
-        birds = data.load(config(folder, skip_bad=True), data_dir)
+        birds = datasets.load(config(folder, skip_bad=True), data_dir)
         assert len(birds.images) == len(birds.labels) == 59
         assert [line.split(" (")[0] for line in birds.check()] == [
             "left out 1 unreadable training images: train/cat/003.png"
@@ -261,9 +260,9 @@ def test_a_file_system_that_locks_no_files_is_one_line_that_says_what_to_do(
     def refuse(file: object, operation: int) -> None:
         raise OSError(37, "No locks available")
 
-    data.load(config(folder, 8), data_dir)
+    datasets.load(config(folder, 8), data_dir)
     monkeypatch.setattr("fcntl.flock", refuse)
-    data.load(config(folder, 8), data_dir)  # what is cached needs no lock
+    datasets.load(config(folder, 8), data_dir)  # what is cached needs no lock
     for name in (folder, "cifar10"):
         line = message(config(name), data_dir)
         assert f"the file system of {data_dir}" in line
@@ -286,7 +285,7 @@ def test_a_data_directory_that_cannot_be_made_or_written_is_one_line(folder: Pat
 def test_a_cache_of_other_decoding_rules_is_made_anew(
     folder: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = data.load(config(folder), data_dir).images.clone()
+    right = datasets.load(config(folder), data_dir).images.clone()
     (about,) = data_dir.rglob("*train*.json")
     (npy,) = data_dir.rglob("*train*.npy")
     values = json.loads(about.read_text())
@@ -294,7 +293,7 @@ def test_a_cache_of_other_decoding_rules_is_made_anew(
         np.lib.format.open_memmap(npy, mode="r+")[:] = 0
         old = {key: value for key, value in values.items() if key != "version"}
         about.write_text(json.dumps(old | ({"version": version} if version else {})))
-        assert torch.equal(data.load(config(folder), data_dir).images, right)
+        assert torch.equal(datasets.load(config(folder), data_dir).images, right)
 
 
 def test_a_cache_of_arrays_from_the_first_version_is_read(tmp_path: Path) -> None:
@@ -308,12 +307,12 @@ def test_a_cache_of_arrays_from_the_first_version_is_read(tmp_path: Path) -> Non
 
 
 def test_named_datasets_need_no_fingerprint() -> None:
-    assert data.fingerprint("cifar10") == ""
+    assert datasets.fingerprint("cifar10") == ""
 
 
 def test_a_folder_that_changed_since_the_run_was_planned_is_an_error(folder: Path, data_dir: Path) -> None:
-    planned = config(folder, fingerprint=data.fingerprint(f"folder:{folder}"))
-    data.load(planned, data_dir)
+    planned = config(folder, fingerprint=datasets.fingerprint(f"folder:{folder}"))
+    datasets.load(planned, data_dir)
     picture(77).save(folder / "train" / "cat" / "new.png")
     assert "has changed" in message(planned, data_dir)
 
@@ -324,11 +323,11 @@ def test_an_unknown_dataset_is_answered_with_the_nearest() -> None:
 
 
 def test_every_reader_of_the_registry_exists_and_is_what_planning_counts() -> None:
-    for name, entry in data.DATASETS.items():
+    for name, entry in datasets.DATASETS.items():
         module, _, function = entry.reader.partition(":")
         assert callable(getattr(importlib.import_module(module), function)), name
-    digits = data.load(config("digits"), Path())
-    assert data.pretraining_images("digits") == len(digits.images)
+    digits = datasets.load(config("digits"), Path())
+    assert datasets.pretraining_images("digits") == len(digits.images)
 
 
 def test_planning_imports_no_torch_and_no_reader(folder: Path) -> None:

@@ -18,8 +18,7 @@ from image_folders import config, message
 from sklearn.datasets import load_sample_images
 from torchvision.transforms.v2 import functional as tv
 
-from bench.data import datasets as data
-from bench.data import downloads
+from bench.data import datasets, downloads
 
 
 @pytest.fixture(autouse=True)
@@ -66,11 +65,11 @@ def test_gray_channels_last_images_are_brought_to_three_channels_and_the_size(
 
     monkeypatch.setattr(torchvision.datasets, "FashionMNIST", fashion)
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", cifar)
-    clothes = data.load(config("fashion_mnist", 32), data_dir)
+    clothes = datasets.load(config("fashion_mnist", 32), data_dir)
     assert clothes.images.shape == (20, 3, 32, 32)
     expected = tv.resize(gray[:, None], [32], antialias=True)
     assert torch.equal(clothes.images, expected.expand(-1, 3, -1, -1))
-    pets = data.load(config("cifar10", 32), data_dir)
+    pets = datasets.load(config("cifar10", 32), data_dir)
     assert torch.equal(pets.images, torch.tensor(colour).permute(0, 3, 1, 2))
     assert pets.labels.tolist() == labels
     assert pets.classes == ("cat", "dog")
@@ -88,14 +87,14 @@ def test_stl10_pretrains_on_unlabelled_images_and_leaves_the_test_split_alone(
         return SimpleNamespace(data=pixels, labels=labels, classes=["cat", "dog"])
 
     monkeypatch.setattr(torchvision.datasets, "STL10", stl10)
-    stl = data.load(config("stl10", 24), data_dir)
+    stl = datasets.load(config("stl10", 24), data_dir)
     assert asked == ["train+unlabeled"]
     assert stl.images.shape == (100, 3, 24, 24)
     assert (stl.labels == -1).sum() == 60
     assert (len(stl.train), len(stl.validation)) == (36, 4)
     assert (stl.labels[torch.cat([stl.train, stl.validation])] >= 0).all()
     assert stl.load_test()[0].shape == (8, 3, 24, 24)
-    data.load(config("stl10", 24), data_dir)
+    datasets.load(config("stl10", 24), data_dir)
     assert asked == ["train+unlabeled", "test"]  # the second time the cache answers
 
 
@@ -115,7 +114,7 @@ def test_svhn_fetches_its_test_file_before_training_but_does_not_read_it(
     svhn.split_list = split_list  # type: ignore[attr-defined]
     monkeypatch.setattr(torchvision.datasets, "SVHN", svhn)
     monkeypatch.setattr(torchvision.datasets.utils, "download_url", download_url)
-    assert data.load(config("svhn", 32), data_dir).classes == tuple("0123456789")
+    assert datasets.load(config("svhn", 32), data_dir).classes == tuple("0123456789")
     assert fetched == ["test_32x32.mat"]
 
 
@@ -139,7 +138,7 @@ def test_fashion_mnist_is_read_from_files_of_any_checksum_packed_or_not(data_dir
         pixels[:, 0, 0] = np.arange(n) % 251
         write_idx(raw / f"{part}-images-idx3-ubyte", pixels, packed)
         write_idx(raw / f"{part}-labels-idx1-ubyte", (np.arange(n) % 10).astype(np.uint8), packed)
-    clothes = data.load(config("fashion_mnist", 28), data_dir)
+    clothes = datasets.load(config("fashion_mnist", 28), data_dir)
     assert clothes.images[:, 0, 0, 0].tolist() == [i % 251 for i in range(60_000)]
     assert clothes.labels.tolist() == [i % 10 for i in range(60_000)]
     assert clothes.classes[9] == "Ankle boot"
@@ -205,7 +204,7 @@ def test_an_archive_as_published_is_taken_and_so_is_the_folder_unpacked_from_it(
         monkeypatch.setattr(library, "tgz_md5", md5(data_dir / library.filename))
     else:
         shutil.copytree(top, data_dir / library.base_folder)
-    dataset = data.load(config(name, 32), data_dir)
+    dataset = datasets.load(config(name, 32), data_dir)
     assert dataset.classes == ("cat", "dog")
     assert len(dataset.images) == {"cifar10": 100, "cifar100": 20, "stl10": 40}[name]
     assert len(dataset.load_test()[0]) == 20

@@ -10,18 +10,17 @@ import pytest
 from image_folders import CLASSES, config, make_folder, message, picture
 from PIL import Image
 
-from bench.data import datasets as data
-from bench.data import folders
+from bench.data import datasets, folders
 from bench.errors import UserError
 
 
 def test_val_stands_in_for_test_and_test_is_preferred(tmp_path: Path, data_dir: Path) -> None:
     folder = make_folder(tmp_path / "x", test="val", n_test=2)
-    assert len(data.load(config(folder), data_dir).load_test()[1]) == 6
+    assert len(datasets.load(config(folder), data_dir).load_test()[1]) == 6
     for name in CLASSES:
         (folder / "test" / name).mkdir(parents=True)
     picture(0).save(folder / "test" / "cat" / "0.png")
-    assert len(data.load(config(folder), data_dir).load_test()[1]) == 1
+    assert len(datasets.load(config(folder), data_dir).load_test()[1]) == 1
 
 
 def test_hidden_and_foreign_files_do_not_count_and_subfolders_do(folder: Path, data_dir: Path) -> None:
@@ -32,7 +31,7 @@ def test_hidden_and_foreign_files_do_not_count_and_subfolders_do(folder: Path, d
     (folder / "train" / ".ipynb_checkpoints").mkdir()
     (cat / "more").mkdir()
     picture(9).save(cat / "more" / "A.JPG")
-    birds = data.load(config(folder), data_dir)
+    birds = datasets.load(config(folder), data_dir)
     assert birds.classes == CLASSES
     assert Counter(birds.labels.tolist())[0] == 21
 
@@ -58,7 +57,7 @@ def test_a_folder_that_is_no_image_folder_is_one_clear_line(
     assert expected in line
     assert str(root) in line
     with pytest.raises(UserError, match=expected.replace("(", r"\(")):
-        data.fingerprint(f"folder:{root}")
+        datasets.fingerprint(f"folder:{root}")
 
 
 def test_a_class_that_only_the_test_split_has_is_an_error(folder: Path, data_dir: Path) -> None:
@@ -76,21 +75,21 @@ def test_a_test_split_without_images_is_an_error(folder: Path, data_dir: Path) -
 
 
 def test_the_fingerprint_follows_the_content_and_not_the_place(folder: Path, tmp_path: Path) -> None:
-    before = data.fingerprint(f"folder:{folder}")
+    before = datasets.fingerprint(f"folder:{folder}")
     moved = tmp_path / "elsewhere"
     folder.rename(moved)
-    assert data.fingerprint(f"folder:{moved}") == before
+    assert datasets.fingerprint(f"folder:{moved}") == before
     picture(77).save(moved / "test" / "cat" / "new.png")
-    assert data.fingerprint(f"folder:{moved}") != before
+    assert datasets.fingerprint(f"folder:{moved}") != before
 
 
 def test_an_edit_that_keeps_names_and_sizes_is_another_dataset(folder: Path) -> None:
-    before = data.fingerprint(f"folder:{folder}")
+    before = datasets.fingerprint(f"folder:{folder}")
     file = next((folder / "train" / "cat").iterdir())
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    assert data.fingerprint(f"folder:{folder}") != before
+    assert datasets.fingerprint(f"folder:{folder}") != before
 
 
 # links, and what is no regular file
@@ -107,9 +106,9 @@ def remarks(folder: Path) -> str:
 
 @pytest.mark.parametrize("target", [".", "..", "../..", "../../..", "/"])
 def test_a_link_that_leads_back_adds_no_image(folder: Path, target: str) -> None:
-    before = names(folder), data.fingerprint(f"folder:{folder}")
+    before = names(folder), datasets.fingerprint(f"folder:{folder}")
     (folder / "train" / "cat" / "up").symlink_to(target)
-    assert (names(folder), data.fingerprint(f"folder:{folder}")) == before
+    assert (names(folder), datasets.fingerprint(f"folder:{folder}")) == before
     assert remarks(folder) == "left out links to what is listed already (1): train/cat/up"
 
 
@@ -139,7 +138,7 @@ def test_a_folder_of_links_to_images_elsewhere_is_the_same_dataset(folder: Path,
             (linked / part / "cat" / image.name).symlink_to(image)
         for name in ("dog", "emu"):
             (linked / part / name).symlink_to(folder / part / name)
-    assert data.fingerprint(f"folder:{linked}") == data.fingerprint(f"folder:{folder}")
+    assert datasets.fingerprint(f"folder:{linked}") == datasets.fingerprint(f"folder:{folder}")
     assert remarks(linked) == ""
 
 
@@ -179,19 +178,19 @@ def test_copies_of_training_images_among_the_test_images_are_told_and_refused_wh
 ) -> None:
     folder = make_folder(tmp_path / "x", n_test=10)
     shutil.copy(folder / "train" / "cat" / "003.png", folder / "test" / "dog" / "copy.png")
-    assert data.load(config(folder), data_dir).check() == [
+    assert datasets.load(config(folder), data_dir).check() == [
         "1 of 31 test images are copies (the same bytes) of training images: test/dog/copy.png is train/cat/003.png"
     ]
     shutil.rmtree(folder / "test")
     shutil.copytree(folder / "train", folder / "test")
-    dataset = data.load(config(folder), data_dir)
+    dataset = datasets.load(config(folder), data_dir)
     with pytest.raises(UserError, match=r"60 of 60 test images are copies .* no accuracy would mean anything"):
         dataset.check()
 
 
 def test_copies_in_two_classes_are_told(folder: Path, data_dir: Path) -> None:
     shutil.copy(folder / "train" / "cat" / "003.png", folder / "train" / "dog" / "copy.png")
-    assert data.load(config(folder), data_dir).check() == [
+    assert datasets.load(config(folder), data_dir).check() == [
         "1 of 61 training images are copies (the same bytes) of others",
         "2 training images have copies (the same bytes) in other classes: train/cat/003.png, train/dog/copy.png",
     ]
@@ -209,7 +208,7 @@ def test_pipes_sockets_and_devices_are_left_out_by_name(
     assert remarks(folder) == (
         "left out names that are no regular files (3): train/cat/null.png, train/cat/pipe.png, train/cat/socket.png"
     )
-    assert len(data.load(config(folder), data_dir).images) == 60
+    assert len(datasets.load(config(folder), data_dir).images) == 60
 
 
 # names
@@ -246,7 +245,7 @@ def test_a_name_may_be_composed_in_training_and_decomposed_in_test(folder: Path,
     composed, decomposed = "caf\u00e9", "cafe\u0301"
     (folder / "train" / "cat").rename(folder / "train" / composed)
     (folder / "test" / "cat").rename(folder / "test" / decomposed)
-    cafe = data.load(config(folder), data_dir)
+    cafe = datasets.load(config(folder), data_dir)
     assert cafe.classes == (composed, "dog", "emu")
     assert Counter(cafe.load_test()[1].tolist()) == {0: 4, 1: 4, 2: 4}
     shutil.copytree(folder / "train" / composed, folder / "train" / decomposed)
@@ -267,5 +266,5 @@ def test_names_that_are_no_text_are_escaped(folder: Path, data_dir: Path) -> Non
     line = message(config(folder), data_dir)
     assert line.isprintable()
     assert "train/cat/\\x1b[31m.png (no image that can be read), train/cat/a\\nb.png" in line
-    data.load(config(folder, skip_bad=True), data_dir).check()
-    assert len(data.load(config(folder, skip_bad=True), data_dir).images) == 60
+    datasets.load(config(folder, skip_bad=True), data_dir).check()
+    assert len(datasets.load(config(folder, skip_bad=True), data_dir).images) == 60

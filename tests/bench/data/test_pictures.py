@@ -13,8 +13,7 @@ from image_folders import config, message, picture
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 from torchvision.transforms.v2 import functional as tv
 
-from bench.data import datasets as data
-from bench.data import pictures
+from bench.data import datasets, pictures
 from bench.data.split import Pixels
 
 
@@ -223,7 +222,7 @@ def test_damaged_exif_data_leave_the_picture_as_it_is(tmp_path: Path) -> None:
 def test_images_of_one_colour_and_of_several_frames_are_told_by_name(folder: Path, data_dir: Path) -> None:
     Image.new("RGB", (20, 20), (7, 8, 9)).save(folder / "train" / "cat" / "000.png")
     picture(5).save(folder / "test" / "dog" / "000.tif", save_all=True, append_images=[picture(6)])
-    assert data.load(config(folder), data_dir).check() == [
+    assert datasets.load(config(folder), data_dir).check() == [
         "1 of 60 training images are of one colour: train/cat/000.png",
         "1 test images have several frames or pages, of which the first is taken: test/dog/000.tif",
     ]
@@ -239,12 +238,12 @@ def test_a_set_without_contrast_is_told(folder: Path, data_dir: Path) -> None:
     mask = Image.fromarray((np.arange(256).reshape(16, 16) % 4).astype(np.uint8))  # levels 0 to 3: black to the eye
     for i, image in enumerate(sorted((folder / "train").rglob("*.png"))):
         mask.save(image, pnginfo=note(i))
-    assert data.load(config(folder), data_dir).check() == [
+    assert datasets.load(config(folder), data_dir).check() == [
         "pixels of training images hardly differ (standard deviation 0.0044, white is 1)"
     ]
     for i, image in enumerate(sorted((folder / "train").rglob("*.png"))):
         Image.new("L", (16, 16), i % 5).save(image, pnginfo=note(i))
-    (first, *rest) = data.load(config(folder), data_dir).check()
+    (first, *rest) = datasets.load(config(folder), data_dir).check()
     assert first.startswith("60 of 60 training images are of one colour: train/cat/000.png, train/cat/001.png,")
     assert rest == []
 
@@ -259,6 +258,6 @@ def note(number: int) -> PngImagePlugin.PngInfo:
 def test_many_copies_in_a_class_are_told(folder: Path, data_dir: Path) -> None:
     for i in range(1, 20):
         shutil.copy(folder / "train" / "cat" / "000.png", folder / "train" / "cat" / f"{i:03}.png")
-    assert data.load(config(folder), data_dir).check() == [
+    assert datasets.load(config(folder), data_dir).check() == [
         "19 of 60 training images are copies (the same bytes) of others"
     ]

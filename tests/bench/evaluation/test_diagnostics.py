@@ -11,8 +11,7 @@ from bench import backbone
 from bench.config.schema import AugmentConfig, BackboneConfig
 from bench.data.augment import Augmentation
 from bench.data.datasets import Dataset
-from bench.evaluation import diagnostics
-from bench.evaluation import protocol as evaluate
+from bench.evaluation import diagnostics, protocol
 from bench.seeds import stream
 from methods import METHODS
 from methods.base import Method
@@ -134,7 +133,7 @@ def test_diagnosis_by_hand() -> None:
     views = augmentation()(images, stream(0, "probe", 0))
     with torch.no_grad():
         z1, z2 = (F.normalize(method.projector(method.backbone(view)), dim=1) for view in views)
-    x = evaluate.features(method.backbone, images, None, MEAN, STD, CPU)
+    x = protocol.features(method.backbone, images, None, MEAN, STD, CPU)
     assert found == {
         "alignment": pytest.approx(float((z1 - z2).square().sum(dim=1).mean()), rel=1e-4),
         "uniformity": pytest.approx(float(diagnostics.uniformity(z1) + diagnostics.uniformity(z2)) / 2, rel=1e-4),

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.config.schema import RunConfig
-from bench.data import datasets as data
+from bench.data import datasets
 from bench.errors import UserError
 from bench.evaluation import protocol
 from bench.evaluation.logistic import L2_GRID
@@ -44,10 +44,10 @@ TINY = {
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> data.Dataset:
+def digits(tmp_path_factory: pytest.TempPathFactory) -> datasets.Dataset:
     """The first 350 training images of digits: 5 steps an epoch."""
     (planned,) = plan.plan(["raft"], [0], "quick", {"data.size": "8"}, {}, "x")
-    whole = data.load(RunConfig(**planned["config"]).data, tmp_path_factory.mktemp("data"))
+    whole = datasets.load(RunConfig(**planned["config"]).data, tmp_path_factory.mktemp("data"))
     train, validation = (index[index < 350] for index in (whole.train, whole.validation))
     return replace(whole, images=whole.images[:350], labels=whole.labels[:350], train=train, validation=validation)
 
@@ -59,7 +59,9 @@ def settings(method: str, **overrides: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def start(tmp_path: Path, digits: data.Dataset, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Trainer]]:
+def start(
+    tmp_path: Path, digits: datasets.Dataset, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Trainer]]:
     """A planned run, ready to train: start("raft", seed=3, optim__lr="0.1"). Its linear probe has two strengths."""
     threads = torch.get_num_threads()
     set_determinism(1)
@@ -442,7 +444,7 @@ def test_a_loss_that_is_not_finite_fails_the_run_with_its_step_and_the_last_fini
 
 
 def test_the_test_split_is_not_touched_before_training_has_ended(
-    start: Callable[..., Trainer], digits: data.Dataset
+    start: Callable[..., Trainer], digits: datasets.Dataset
 ) -> None:
     job = start("simclr")
     read_at: list[tuple[int, bool]] = []
@@ -471,7 +473,7 @@ def test_evaluation_changes_no_parameter_no_buffer_and_no_mode(start: Callable[.
     assert [module.training for module in job.method.modules()] == modes
 
 
-def test_validation_labels_are_hidden_from_training(start: Callable[..., Trainer], digits: data.Dataset) -> None:
+def test_validation_labels_are_hidden_from_training(start: Callable[..., Trainer], digits: datasets.Dataset) -> None:
     job = start("supervised")
     assert (job.labels[digits.validation] == -1).all()
     assert torch.equal(job.labels[digits.train], digits.labels[digits.train])
