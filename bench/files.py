@@ -35,6 +35,11 @@ def dump_json(values: Any, indent: int | None = 1) -> str:
     return json.dumps(values, indent=indent, allow_nan=False, ensure_ascii=False) + "\n"
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value from a file is a number that can be computed with: finite, and below 1e30."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e30
+
+
 def write_atomic(path: Path, content: bytes) -> None:
     """The file appears whole or not at all: same-directory temporary, fsync, rename."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")

@@ -99,6 +99,10 @@ def call(*command: str, seconds: float = TIMEOUT_SECONDS) -> str:
     if done.returncode:
         problem = one_line(done.stderr or done.stdout) or f"ended with status {done.returncode}, without a word"
         raise SlurmError(f"{command[0]}: {problem}")
+    if not done.stdout.strip():  # a site's wrapper may lose the status
+        for line in filter(re.compile("error: ").search, done.stderr.splitlines()):
+            if (silent := SlurmError(f"{command[0]}: {one_line(line)}")).unreachable:
+                raise silent
     return _ESCAPES.sub("", done.stdout)
 
 
@@ -118,11 +122,13 @@ def one_line(text: str) -> str:
 def _rows(command: str, output: str, form: str, ours: Collection[str] = ()) -> Iterator[re.Match[str]]:
     """The lines of the known form, a regular expression; other lines are told once, as notices of the site.
 
-    Raises SlurmError if another line names one of `ours` (job ids, names of jobs) where a row of a table would.
+    Raises SlurmError if another line names one of `ours` (job ids, names of jobs) where a row of a table would, or if
+    there is nothing but an error, which a site's wrapper printed and forgot.
     """
-    notices = []
+    notices, rows = [], 0
     for line in filter(None, map(str.strip, output.splitlines())):
         if row := re.fullmatch(form, line):
+            rows += 1
             yield row
             continue
         cells = [cell.strip() for cell in line.split("|")] if "|" in line else line.split()
@@ -131,6 +137,9 @@ def _rows(command: str, output: str, form: str, ours: Collection[str] = ()) -> I
         if not ids.union(cell for cell in cells if not cell.isdigit()).isdisjoint(ours):
             raise SlurmError(f"{command} prints other columns than it was asked for: {line[:200]!r}")
         notices.append(line)
+    errors = [line for line in notices if re.search(r"\b(error|fatal): ", line)]
+    if errors and not rows and command != "sbatch":  # of whose answer the queue tells
+        raise SlurmError(f"{command}: {one_line(errors[0])[:200]}")
     if notices and command not in _told:
         _told.add(command)
         more = f" (and {len(notices) - 1} more lines)" if notices[1:] else ""
@@ -179,15 +188,15 @@ def task_states(jobs: Iterable[str], names: Iterable[str]) -> dict[TaskId, TaskS
     if not wanted:
         return {}
     command = ("squeue", "--array", "--noheader", "--states=all", "--format=%F|%K|%T|%r|%j")
+    form = r"(\d+)\|(\d+|N/A)\|([A-Z_]+)\|([^|]*)\|(.*)"
     try:
-        output = call(*command, f"--jobs={','.join(wanted)}")
+        rows = [*_rows("squeue", call(*command, f"--jobs={','.join(wanted)}"), form, {*wanted, *ours})]
     except SlurmError as error:
         if "Invalid job id" not in str(error):
             raise
         return {}  # what squeue says if it has forgotten the only job that it was asked for
     states: dict[TaskId, TaskState] = {}
-    form = r"(\d+)\|(\d+|N/A)\|([A-Z_]+)\|([^|]*)\|(.*)"
-    for row in _rows("squeue", output, form, {*wanted, *ours}):
+    for row in rows:
         job, index, state, reason, name = row.groups()
         if not ours.isdisjoint(name.split("|")):  # a site's wrapper may add columns
             states[job, int(index) if index.isdigit() else 0] = TaskState(state, "" if reason == "None" else reason)

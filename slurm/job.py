@@ -140,8 +140,8 @@ class Execution:
         A run that a live stranger executes is left to it.
         """
         first = self.seen.setdefault(run.run_id, owner)
-        job = owner.owner.get("job", {})
-        ours = bool(job) and job.get("id") == self.job
+        job = owner.owner.get("job")
+        ours = isinstance(job, dict) and job.get("id") == self.job
         return ours or (first.number == owner.number and first.modified == owner.modified)
 
     def _near_the_limit(self, early: float = 0) -> bool:

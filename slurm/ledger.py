@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench.files import dump_json, parse_json, write_atomic
+from bench.files import dump_json, is_number, parse_json, write_atomic
 from bench.runs import claim, store
 from slurm.submission import OTHER_VERSION
 
@@ -45,7 +45,8 @@ def measure(runs: Sequence[store.RunDir]) -> Progress:
     for run in runs:
         newest = claim.newest_claim(run.path)
         ended += run.result.exists() or run.error.exists()
-        steps += max(run.last_epoch().get("step", 0), newest.owner.get("step", 0) if newest else 0)
+        noted = newest.owner.get("step") if newest else 0
+        steps += int(max(run.last_epoch().get("step", 0), noted if is_number(noted) else 0))
     return Progress(ended, steps)
 
 
@@ -66,7 +67,7 @@ class Ledger:
             was_open = old.get("open") is True
         except FileNotFoundError:
             pass  # the first start
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
             print(f"{_unreadable(self.path)}: attempts are counted anew", flush=True)
         self.open = True
         if was_open:
@@ -107,7 +108,7 @@ def gave_up(folder: Path, index: int) -> str:
         return str(parse_json(path.read_text(encoding="utf-8")).get("gave_up", ""))
     except FileNotFoundError:
         return ""
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return _unreadable(path)
 
 

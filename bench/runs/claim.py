@@ -62,7 +62,7 @@ def newest_claim(run: Path, names: Collection[str] | None = None) -> ClaimFile |
     try:
         with path.open(encoding="utf-8") as file:  # on NFS, opening it gets its present time stamp from the server
             modified = os.fstat(file.fileno()).st_mtime
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 owner = json.load(file)
     except OSError:
         modified = 0.0
@@ -79,9 +79,11 @@ def is_alive(claim: ClaimFile) -> bool:
     if owner.get("released"):
         return False
     if claim.here:  # no need to wait: this machine knows its processes
-        start = _start_of(owner.get("pid", 0))
-        if start is not None or not _is_hidden(owner.get("pid", 0)):
-            return start == owner.get("pid_start")
+        pid = owner.get("pid")
+        pid = pid if isinstance(pid, int) and 0 < pid < 2**31 else 0  # none that could be ours
+        start = _start_of(pid)
+        if start is not None or not _is_hidden(pid):
+            return start is not None and start == owner.get("pid_start")
     now = file_system_time(claim.path.parent)
     if now is not None:
         return abs(now - claim.modified) < STALE_SECONDS  # in the future: its clock was set back since, or it is a copy

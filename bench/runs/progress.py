@@ -12,6 +12,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from bench.files import is_number
 from bench.runs import store
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def _done_line(result: "Result") -> str:
 def _cells(record: store.RunRecord) -> list[str]:
     """run id, epoch, loss, images/s, online accuracy, time left; what is not known yet is left out."""
     row = record.dir.last_epoch()
-    epochs = planned_epochs(record.config)
+    epochs = planned(record.config, "epochs")
     cells = [record.dir.run_id, f"epoch {row.get('epoch', 0)}/{epochs}"]
     if "loss" in row and "images_per_second" in row:
         cells += [f"loss {row['loss']:.4f}", f"{row['images_per_second']:.0f} images/s"]
@@ -139,16 +140,16 @@ def _cells(record: store.RunRecord) -> list[str]:
     return cells
 
 
-def planned_epochs(config: Any) -> int:
-    """train.epochs of a config.json, 0 if it does not tell."""
-    for key in ("config", "train", "epochs"):
+def planned(config: Any, name: str) -> int:
+    """A whole number of a config.json's section `train`, 0 if it does not tell."""
+    for key in ("config", "train", name):
         config = config.get(key) if isinstance(config, dict) else None
     return config if isinstance(config, int) else 0
 
 
 def _latest(run: store.RunDir, name: str) -> Any:
     """The newest value of a metric that is not measured every epoch."""
-    return next((row[name] for row in reversed(run.history()) if name in row), None)
+    return next((row[name] for row in reversed(run.history()) if is_number(row.get(name))), None)
 
 
 def remaining(row: dict[str, Any], epochs: int) -> str:

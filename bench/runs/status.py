@@ -16,7 +16,7 @@ from rich.text import Text
 
 from bench.files import file_system_time, parse_json
 from bench.runs import claim, store
-from bench.runs.progress import planned_epochs, remaining
+from bench.runs.progress import planned, remaining
 
 STATES = (
     "done",
@@ -102,8 +102,8 @@ def look(run: store.RunDir) -> StatusRow:
 def _progress(run: store.RunDir, owner: claim.ClaimFile) -> str:
     """ "epoch 12/30, 4 min left, on n1 (job 12_3)"."""
     try:
-        epochs = planned_epochs(parse_json(run.config.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        epochs = planned(parse_json(run.config.read_text(encoding="utf-8")), "epochs")
+    except (OSError, ValueError, RecursionError):
         return ""
     row = run.last_epoch()
     parts = [f"epoch {row.get('epoch', 0)}/{epochs}"]

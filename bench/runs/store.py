@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.errors import UserError
-from bench.files import dump_json, first_line, parse_json, write_atomic
+from bench.files import dump_json, first_line, is_number, parse_json, write_atomic
 from bench.runs.claim import ClaimFile, is_alive, newest_claim
 from bench.runs.identity import SCHEMA, other_version
 
@@ -36,6 +36,9 @@ CLAIMABLE: frozenset[State] = frozenset({"planned", "interrupted"})
 
 REFERENCE = "reference"
 """results/reference/<name>/ are committed results: experiments only where --results names that folder."""
+
+
+_SCHEMA = re.compile(rb'"schema":\s*([^\s,}]*)')
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class RunDir:
             return []
         rows = []
         for line in self.metrics.read_text(encoding="utf-8").split("\n")[:-1]:
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 rows.append(parse_json(line))
         return [row for row in rows if isinstance(row, dict)]
 
@@ -104,15 +107,15 @@ class RunDir:
             file.write(dump_json(row, indent=None).encode())
 
     def last_epoch(self) -> dict[str, Any]:
-        """The newest history row, read from the file's end; {} before the first epoch."""
+        """The numbers of the newest history row, read from the file's end; {} before the first epoch."""
         try:
             with self.metrics.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(max(0, size - 4096))
                 lines = file.read().split(b"\n")[:-1]
             row = parse_json(lines[-1].decode()) if lines else {}
-            return row if isinstance(row, dict) else {}
-        except (OSError, ValueError):
+            return {key: value for key, value in row.items() if is_number(value)} if isinstance(row, dict) else {}
+        except (OSError, ValueError, RecursionError):
             return {}
 
 
@@ -206,9 +209,11 @@ def read_run(run: RunDir, content: bool = True) -> RunRecord:
         return RunRecord(run, "damaged", error=f"config.json: {_reason(error)}")
     if "result.json" in names:
         try:
-            if not run.result.stat().st_size:
+            values = run.result.read_bytes()
+            if not values:
                 raise ValueError("it is empty (--retry-failed executes the run again)")
-            if content:
+            found = _SCHEMA.search(values)
+            if content or (found and found[1] != b"%d" % SCHEMA):
                 result = _result(run)
         except (OSError, ValueError, RecursionError) as error:
             return RunRecord(run, "damaged", config, error=f"result.json: {_reason(error)}")

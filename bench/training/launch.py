@@ -10,7 +10,7 @@ from bench.planning import plan
 from bench.planning.request import Request
 from bench.planning.threads import with_threads
 from bench.report import write
-from bench.runs import store
+from bench.runs import progress, store
 from bench.training import livelog, workers
 from bench.training.orders import Orders
 
@@ -66,8 +66,7 @@ def _reasons(unfinished: Mapping[str, str]) -> list[str]:
 
 def _threads(run: store.RunDir) -> int:
     """Threads of a run that was planned, now or by the command that began it; 1 if its plan cannot be read."""
-    config = store.read_run(run).config
-    return int(config["config"]["train"]["threads"]) if config else 1
+    return progress.planned(store.read_run(run).config, "threads") or 1
 
 
 def _report(request: Request, console: Console) -> bool:

@@ -14,7 +14,7 @@ from bench.config.schema import RunConfig
 from bench.data.augment import Augmentation, send
 from bench.data.datasets import Dataset
 from bench.evaluation import diagnostics, protocol
-from bench.files import dump_json, write_atomic
+from bench.files import dump_json, is_number, write_atomic
 from bench.runs import provenance
 from bench.runs.claim import Claim
 from bench.runs.result import Metrics, Outcome, Timing
@@ -286,6 +286,6 @@ class Trainer:
             if changed:
                 text = "%s: resumed at step %d, but not as it began: %s (the result will say so)"
                 log.warning(text, self.dir.run_id, self.step, ", ".join(changed))
-        kept = [row for row in self.dir.history() if row.get("step", math.inf) <= self.step]
+        kept = [row for row in self.dir.history() if is_number(row.get("step")) and row["step"] <= self.step]
         write_atomic(self.dir.metrics, "".join(dump_json(row, indent=None) for row in kept).encode())
         return kept

@@ -83,6 +83,29 @@ def test_a_row_of_ours_that_cannot_be_read_is_no_notice(fake: Fake, row: str) ->
     assert row.strip() in str(error.value)
 
 
+LOST = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
+
+
+@pytest.mark.parametrize("where", ["squeue.out", "squeue"])
+def test_an_error_whose_status_a_wrapper_lost_is_no_empty_queue(fake: Fake, where: str) -> None:
+    """`squeue "$@" 2>&1 | cat` and `squeue "$@" | cat`: every job would look lost."""
+    fake.say(where, f"{BANNER}{LOST}\n" if where == "squeue.out" else f"#!/bin/bash\necho '{LOST}' >&2\n")
+    for ask in (lambda: commands.task_states(["101"], ["ours"]), lambda: commands.named("ours")):
+        if where == "squeue.out":
+            fake.say("named.out", f"{LOST}\n")
+        with pytest.raises(SlurmError, match="Unable to contact slurm controller") as error:
+            ask()
+        assert error.value.unreachable
+
+
+def test_an_error_beside_rows_is_a_notice_and_a_forgotten_job_has_none(fake: Fake) -> None:
+    invalid = "slurm_load_jobs error: Invalid job id specified\n"
+    fake.say("squeue.out", f"{invalid}101|1|RUNNING|None|ours\n")
+    assert commands.task_states(["101", "99"], ["ours"]) == {("101", 1): TaskState("RUNNING")}
+    fake.say("squeue.out", invalid)
+    assert commands.task_states(["99"], ["ours"]) == {}
+
+
 def test_a_notice_that_names_our_job_in_passing_hides_nothing(fake: Fake) -> None:
     fake.say("squeue.out", "Your previous job 101 ran 3 s\n101|1|RUNNING|None|ours\n")
     assert commands.task_states(["101"], ["ours"]) == {("101", 1): TaskState("RUNNING")}

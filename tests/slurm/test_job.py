@@ -381,3 +381,19 @@ def test_killed_after_it_was_told_to_stop_is_no_attempt(world: World, number: in
         with pytest.raises(PowerCut):
             world.execute().to_the_end()
     assert world.ledger()["idle"] == 0
+
+
+@pytest.mark.parametrize("step", ["9", None, [9], 1e400, True])
+def test_steps_that_are_no_numbers_are_no_progress(tmp_path: Path, step: Any) -> None:
+    run = store.RunDir(tmp_path)
+    run.append_history({"epoch": 1, "step": "many"})
+    (tmp_path / "claim-1.json").write_text(json.dumps({"step": step}))
+    assert measure([run]) == Progress(0, 0)
+
+
+@pytest.mark.parametrize("content", ['{"best": {"ended": 1e400, "steps": 1}}', 100_000 * "[", "[]", '{"best": []}'])
+def test_a_ledger_of_another_version_is_begun_anew(tmp_path: Path, content: str) -> None:
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "0.json").write_text(content)
+    assert "damaged" in gave_up(tmp_path, 0) or gave_up(tmp_path, 0) == ""
+    assert Ledger(tmp_path, 0, Progress(0, 0)).starts == 1

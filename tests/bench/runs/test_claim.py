@@ -7,6 +7,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,6 +59,17 @@ def test_a_process_that_was_killed_holds_nothing(tmp_path: Path) -> None:
         "Claim.acquire(Path(sys.argv[1])); os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)])
+    assert acquired(tmp_path).number == 2
+
+
+@pytest.mark.parametrize("pid", ["self", None, [1], 10**30, -1, 1.5, True])
+def test_a_pid_that_is_none_belongs_to_nobody(tmp_path: Path, pid: Any) -> None:
+    pretend(tmp_path, 1, age=0, machine=claims._machine(), pid=pid)
+    assert acquired(tmp_path).number == 2
+
+
+def test_a_process_that_is_gone_and_left_no_start_time_is_dead(tmp_path: Path) -> None:
+    pretend(tmp_path, 1, age=0, machine=claims._machine(), pid=2**22 + 1, pid_start=None)
     assert acquired(tmp_path).number == 2
 
 

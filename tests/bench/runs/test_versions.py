@@ -10,6 +10,7 @@ from fake_results import fake_result, fake_run, write_json
 from bench.runs import progress, status, store
 from bench.runs.store import RunDir
 from bench.tables.inventory import take
+from bench.training import launch
 
 NEWER = "written by another version of the program (its schema is 2, the one here 1)"
 
@@ -45,6 +46,40 @@ def test_a_running_run_of_another_version_is_shown_as_far_as_it_tells(
     assert record.state == "running"
     assert progress._cells(record)[0] == run.run_id
     assert status.look(run).detail.startswith("epoch ")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        '{"epoch": 1, "seconds": 1, "loss": "low", "images_per_second": null, "step": "9"}',
+        '{"epoch": 1, "seconds": 1e400, "loss": 1, "images_per_second": 1' + 400 * "0" + "}",
+        '{"epoch": 1, "seconds": 1, "loss": 1.0, "images_per_second": 2.0, "online_linear_top1": "?"}',
+        100_000 * "[",
+    ],
+)
+def test_of_a_history_row_only_numbers_are_shown(tmp_path: Path, row: str) -> None:
+    run = RunDir(fake_run(tmp_path / "e", "byol", 0, state="interrupted"))
+    run.metrics.write_text(row + "\n")
+    shown = progress._cells(store.read_run(run))
+    assert shown[1] == ("epoch 0/30" if row.startswith("[") else "epoch 1/30")
+    assert not {"low", "?"} & set(" ".join(shown).split())
+
+
+def test_status_sees_a_newer_result_without_reading_those_of_our_own(tmp_path: Path) -> None:
+    run = RunDir(fake_run(tmp_path / "e", "byol", 0))
+    assert status.look(run).state == "done"
+    write_json(run.result, {**fake_result(run.run_id), "schema": 2})
+    row = status.look(run)
+    assert (row.state, row.detail) == ("damaged", f"result.json: {NEWER}")
+
+
+@pytest.mark.parametrize(
+    "config", [{"schema": 1}, {"schema": 1, "config": None}, {"schema": 1, "config": {"train": 3}}]
+)
+def test_a_plan_that_does_not_tell_its_threads_has_one(tmp_path: Path, config: Any) -> None:
+    run = RunDir(fake_run(tmp_path / "e", "byol", 0, state="interrupted"))
+    write_json(run.config, config)
+    assert launch._threads(run) == 1
 
 
 def test_a_result_of_a_newer_minor_version_is_done(tmp_path: Path) -> None:
