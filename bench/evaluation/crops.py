@@ -11,6 +11,7 @@ from torch.nn.utils import skip_init
 from bench.backbone import frozen
 from bench.data.augment import Augmentation
 from bench.data.datasets import Dataset
+from bench.evaluation.scale import rescaled
 from bench.seeds import Probe, stream
 
 LR_GRID = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # of the linear layers trained on crops
@@ -53,7 +54,7 @@ def crop_heads(
             images, labels = dataset.images[part].to(device), dataset.labels[part].to(device)
             with frozen(network), torch.autocast(device.type, enabled=False):
                 view, _ = crops(images, stream(seed, "probe", fit, epoch, batch))
-                features = network(view)  # [N, D]
+                features = rescaled(network(view))  # [N, D]
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward([F.cross_entropy(head(features), labels) for head in heads])
             optimizer.step()

@@ -12,6 +12,7 @@ from bench.data.datasets import Dataset
 from bench.evaluation.crops import LR_GRID, crop_heads
 from bench.evaluation.knn import knn_top1
 from bench.evaluation.logistic import L2_GRID, fit_logistic, top1
+from bench.evaluation.scale import rescaled
 from bench.seeds import Probe
 
 __all__ = ["default_k", "evaluate", "features", "knn_top1"]
@@ -107,4 +108,4 @@ def evaluate(
 
 @torch.no_grad()
 def _classes(head: nn.Linear, features: Tensor) -> Tensor:
-    return torch.as_tensor(head(features).argmax(dim=1))
+    return torch.as_tensor(head(rescaled(features)).argmax(dim=1))

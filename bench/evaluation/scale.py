@@ -9,9 +9,17 @@ SMALLEST, LARGEST = 1e-6, 1e15  # largest magnitudes that need no scaling: their
 
 def unit(x: Tensor) -> Tensor:
     """Rows [N, D] of norm 1, whatever their scale; a row of zeros stays."""
+    return F.normalize(rescaled(x), dim=1)
+
+
+def rescaled(x: Tensor) -> Tensor:
+    """Rows [N, D], each divided by its largest magnitude where float32 would overflow or it all but vanishes.
+
+    For what is trained on features as they are: other rows keep their bits.
+    """
     largest = x.abs().amax(dim=1, keepdim=True)
     odd = ((largest < SMALLEST) | (largest > LARGEST)) & (largest > 0)
-    return F.normalize(x / torch.where(odd, largest, 1.0), dim=1)
+    return x / torch.where(odd, largest, 1.0)
 
 
 def scales(x: Tensor) -> Tensor:

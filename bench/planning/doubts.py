@@ -1,25 +1,35 @@
 """Settings that cannot do what they say: no errors, as the run is what was asked for, but told when it is planned."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from bench.config.schema import AugmentConfig, OptimConfig, RunConfig, TrainConfig
 from bench.runs.identity import image_folder
+from methods import MethodConfig
 
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # of /proc/cpuinfo: x86, and ARM
+SERIOUS = ("optim.warmup_epochs", "train.batch_size", "train.precision", "augment.crop_min")
+"""What is told of a preset's numbers too, where other settings leave them without effect."""
 
 
-def doubts(config: RunConfig, n_images: int, n_labelled: int, cpu: bool = False) -> list[str]:
+def doubts(
+    config: RunConfig, n_images: int, n_labelled: int, cpu: bool = False, chosen: Collection[str] = ()
+) -> list[str]:
     """What this config sets without the effect that it says, one line each.
 
     n_images: for pre-training; n_labelled: those with a label, all of the kNN probe's bank. cpu: whether the run
-    will be on a CPU.
+    will be on a CPU. chosen: dotted keys that the user set; of the others, the preset's, only what is SERIOUS is told.
     """
+    lines = _found(config, n_images, n_labelled, cpu)
+    return [line for line in lines if line.partition("=")[0] in {*SERIOUS, *chosen}]
+
+
+def _found(config: RunConfig, n_images: int, n_labelled: int, cpu: bool) -> list[str]:
     data = config.data
     found: list[str] = []
     if config.method_name != "random":  # which trains nothing
         found += _schedule(config.optim, config.train, config.eval.every_epochs)
-        found += [*_optimizer(config.optim), *_dropped(config.train.batch_size, n_images)]
+        found += [*_optimizer(config.optim), *_heads(config.method), *_dropped(config.train.batch_size, n_images)]
     found += _views(config.augment)
     if config.eval.knn_k > n_labelled:
         found.append(f"eval.knn_k={config.eval.knn_k}: there are {n_labelled} labelled images; all of them vote")
@@ -36,8 +46,8 @@ def _schedule(optim: OptimConfig, train: TrainConfig, every: int) -> Iterator[st
     epochs = train.epochs
     if epochs and optim.warmup_epochs >= epochs:
         yield (
-            f"optim.warmup_epochs={optim.warmup_epochs:g}: training ends after {epochs} epochs, at "
-            f"{min(1, epochs / optim.warmup_epochs):.0%} of the rate"
+            f"optim.warmup_epochs={optim.warmup_epochs:g}: the rate rises to the end of training, after {epochs} "
+            f"epochs at {epochs / optim.warmup_epochs:.0%}, and never falls; take fewer, or more train.epochs"
         )
     if every > max(epochs, 1):
         yield f"eval.every_epochs={every}: training ends after {epochs} epochs; diagnostics of the last epoch only"
@@ -58,6 +68,16 @@ def _optimizer(optim: OptimConfig) -> Iterator[str]:
         yield "optim.decay_bias_norm=true: no effect with optim.weight_decay=0"
 
 
+def _heads(method: MethodConfig) -> Iterator[str]:
+    default = {name: field.default for name, field in type(method).model_fields.items()}
+    given = method.model_dump()
+    kind, layers = given.get("predictor", "mlp"), given.get("projector_layers", 2)
+    if kind != "mlp" and given["predictor_hidden"] != default["predictor_hidden"]:
+        yield f"method.predictor_hidden={given['predictor_hidden']}: no effect with method.predictor={kind}"
+    if layers == 1 and given["projector_hidden"] != default["projector_hidden"]:
+        yield f"method.projector_hidden={given['projector_hidden']}: no effect with method.projector_layers=1"
+
+
 def _views(augment: AugmentConfig) -> Iterator[str]:
     default = {name: field.default for name, field in AugmentConfig.model_fields.items()}
     parts = {
@@ -67,6 +87,9 @@ def _views(augment: AugmentConfig) -> Iterator[str]:
     first, second = augment.views()
     if first.crop_min == first.crop_max == second.crop_min == second.crop_max != 1:
         yield f"augment.crop_min=augment.crop_max={first.crop_min:g}: every crop has the same area"
+    draws = ("flip", "jitter", "gray", "blur", "solarize")
+    if first.crop_min == second.crop_min == 1 and not any(getattr(v, name) for v in (first, second) for name in draws):
+        yield "augment.crop_min=1: no other augmentation is on, so both views of an image are the same"
     for switch, names in parts.items():
         if getattr(first, switch) or getattr(second, switch):
             continue

@@ -26,7 +26,8 @@ def prepare(
     warnings = []
     built = set(proven)
     loaded: dict[str, datasets.Dataset] = {}
-    for config in {run["config_hash"]: RunConfig(**run["config"]) for run in planned}.values():
+    for run in {run["config_hash"]: run for run in planned}.values():
+        config = RunConfig(**run["config"])
         key = config.data.model_dump_json()
         if key not in loaded:
             dataset = loaded[key] = datasets.load(config.data, data_dir)
@@ -42,6 +43,7 @@ def prepare(
             )
         own_images = loaded[key]
         n_labelled = len(own_images.train) + len(own_images.validation)
-        told = doubts(config, size, n_labelled, device == "cpu" or (device == "auto" and not torch.cuda.is_available()))
+        cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
+        told = doubts(config, size, n_labelled, cpu, run["overrides"])
         warnings += [line for line in told if line not in warnings]
     return warnings

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from bench.evaluation.scale import rescaled
 from bench.seeds import Init, stream
 from methods.base import Method
 from methods.losses import cross_entropy
@@ -23,7 +24,7 @@ class OnlineProbe:
 
     def _see(self, module: nn.Module, inputs: tuple[Tensor, ...], features: Tensor) -> None:
         if module.training:
-            self.seen.append(features.detach().float())
+            self.seen.append(rescaled(features.detach().float()))
 
     def step(self, labels: Tensor) -> None:
         """Learn from the views that the backbone has just seen; `labels` [N], -1 where unlabelled."""
@@ -37,5 +38,5 @@ class OnlineProbe:
     def top1(self, features: Tensor, labels: Tensor) -> float:
         """Accuracy in percent on features [n, D] with labels [n]."""
         device = self.layer.weight.device
-        correct = self.layer(features.to(device)).argmax(dim=1) == labels.to(device)
+        correct = self.layer(rescaled(features.to(device))).argmax(dim=1) == labels.to(device)
         return float(100 * correct.double().mean())

@@ -3,12 +3,17 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from bench.config.schema import AugmentConfig, EvalConfig
+from bench.data.datasets import Dataset
 from bench.evaluation.diagnostics import effective_rank, feature_std
 from bench.evaluation.knn import knn_top1
 from bench.evaluation.logistic import fit_logistic, top1
-from bench.evaluation.scale import scales, unit
+from bench.evaluation.protocol import evaluate
+from bench.evaluation.scale import rescaled, scales, unit
+from bench.training.online import OnlineProbe
+from methods.base import Method
 
 SCALES = (1e-40, 1e-20, 1e-13, 1e20, 1e37)  # the first is subnormal
 
@@ -28,6 +33,47 @@ def test_probes_do_not_depend_on_the_scale(clusters: tuple[Tensor, Tensor], scal
     assert knn_top1(x[:30], labels[:30], x[30:], labels[30:], 5, 3) == 100
     (fit,) = fit_logistic(x[:30], labels[:30], 3, [1e-2])
     assert top1(fit.predict(x[30:]), labels[30:]) == 100
+
+
+class Scaled(nn.Module):
+    """A backbone whose features are its images, times a number."""
+
+    num_features = 5
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1)[:, :5] * self.scale
+
+
+@pytest.mark.parametrize("scale", [*SCALES, 1e14])
+def test_the_online_layer_learns_at_any_scale(clusters: tuple[Tensor, Tensor], scale: float) -> None:
+    x, labels = clusters
+    method = Method(Scaled(scale), None)
+    probe = OnlineProbe(method, 3, 0, torch.device("cpu"))
+    for _ in range(200):
+        method.backbone(x)
+        probe.step(labels)
+    assert probe.layer.weight.isfinite().all()
+    assert probe.top1(x * scale, labels) == 100
+
+
+@pytest.mark.parametrize("scale", [*SCALES, 1.0])
+def test_layers_trained_on_crops_do_not_depend_on_the_scale(clusters: tuple[Tensor, Tensor], scale: float) -> None:
+    """Images of class k are bright in channel k."""
+    _, labels = clusters
+    images = (20 + 200 * torch.eye(3)[labels]).to(torch.uint8)[:, :, None, None].expand(-1, -1, 4, 4).contiguous()
+    data = Dataset(
+        *("x", ("a", "b", "c"), images, labels, torch.arange(40), torch.arange(40, 60), (0.5,) * 3, (0.25,) * 3),
+        load_test=lambda: (images, labels),
+    )
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.ConstantPad1d((0, 2), 0.5), Scaled(scale))
+    network.num_features = 5  # type: ignore[assignment]
+    crops = AugmentConfig(jitter=0, gray=0)
+    metrics, _, _ = evaluate(network, data, EvalConfig(probe="augmented"), crops, 4, 0, torch.device("cpu"))
+    assert metrics["test_linear_top1"] == 100
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -57,4 +103,5 @@ def test_ordinary_features_keep_their_bits(clusters: tuple[Tensor, Tensor]) -> N
     x, _ = clusters
     x[:, 4] *= 1e-9  # a dimension that is nearly dead
     assert torch.equal(unit(x), F.normalize(x, dim=1))
+    assert torch.equal(rescaled(x), x)
     assert torch.equal(scales(x), torch.ones(5))

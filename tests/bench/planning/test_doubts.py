@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bench.config import presets
-from bench.config.schema import RunConfig, resolve
+from bench.config.schema import RunConfig, keys, resolve
 from bench.planning import doubts as module
 from bench.planning.doubts import doubts
 from methods import METHODS
@@ -13,7 +13,7 @@ from methods import METHODS
 
 def told(method: str = "byol", n_images: int = 1437, cpu: bool = False, **settings: object) -> list[str]:
     overrides = {key.replace("__", "."): str(value) for key, value in settings.items()}
-    return doubts(resolve(presets.values("quick", method), overrides), n_images, n_images, cpu)
+    return doubts(resolve(presets.values("quick", method), overrides), n_images, n_images, cpu, overrides)
 
 
 @pytest.mark.parametrize("preset", presets.PRESETS)
@@ -21,7 +21,7 @@ def told(method: str = "byol", n_images: int = 1437, cpu: bool = False, **settin
 def test_presets_do_what_they_say(preset: str, method: str) -> None:
     config: RunConfig = resolve(presets.values(preset, method), {})
     n = 1437 if preset == "quick" else 50_000
-    assert doubts(config, n, n) == []
+    assert doubts(config, n, n, chosen=keys(method)) == []
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_presets_do_what_they_say(preset: str, method: str) -> None:
     [
         (
             {"train__epochs": 5, "optim__warmup_epochs": 50},
-            "optim.warmup_epochs=50: training ends after 5 epochs, at 10%",
+            "optim.warmup_epochs=50: the rate rises to the end of training, after 5 epochs at 10%",
         ),
         ({"eval__every_epochs": 31}, "eval.every_epochs=31: training ends after 30"),
         ({"train__checkpoint_epochs": 31}, "train.checkpoint_epochs=31: training ends after 30"),
@@ -42,6 +42,11 @@ def test_presets_do_what_they_say(preset: str, method: str) -> None:
         ({"augment__crop_min": 0.5, "augment__crop_max": 0.5}, "augment.crop_min=augment.crop_max=0.5: every crop"),
         ({"augment__view2.flip": 0}, "augment.view2.flip=0: no effect, the first view has the same"),
         ({"augment__view2.hue": 0.3}, "augment.view2.hue=0.3: no effect, jitter of the second view is 0"),
+        ({"method__predictor": "none", "method__predictor_hidden": 9}, "method.predictor_hidden=9: no effect with"),
+        (
+            {"augment__crop_min": 1, "augment__flip": 0, "augment__jitter": 0, "augment__gray": 0},
+            "augment.crop_min=1: no other augmentation is on, so both views of an image are the same",
+        ),
         ({"data__skip_bad": "true"}, "data.skip_bad=true: no effect on digits"),
         (
             {"backbone__name": "test_efficientnet", "backbone__stem": "imagenet", "backbone__zero_init": "false"},
@@ -52,6 +57,15 @@ def test_presets_do_what_they_say(preset: str, method: str) -> None:
 def test_settings_without_their_effect_are_told(settings: dict[str, Any], start: str) -> None:
     (line,) = told(**settings)
     assert line.startswith(start)
+
+
+def test_of_a_presets_own_numbers_only_what_matters_is_told() -> None:
+    """`--set train.epochs=2` leaves eval.every_epochs=5 without effect, and nobody cares."""
+    (line,) = told(train__epochs=2)
+    assert line.startswith("optim.warmup_epochs=2: the rate rises to the end of training, after 2 epochs at 100%")
+    assert told(train__epochs=3) == []
+    config = resolve(presets.values("raft-paper", "raft"), {"augment.jitter": "0"})
+    assert doubts(config, 50_000, 50_000, chosen=["augment.jitter"]) == []
 
 
 def test_settings_with_their_effect_are_not() -> None:
