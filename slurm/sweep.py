@@ -94,7 +94,7 @@ def print_runs(sweep: Request, selection: Selection, console: Console) -> None:
         for run in runs:
             seeds.setdefault(selection.states[run["run_id"]], []).append(run["seed"])
         told = ", ".join(f"{len(own)} {state} (seeds {seed_list(own)})" for state, own in seeds.items())
-        console.print(f"  {name}  {overrides}: {told}", soft_wrap=True)
+        console.print(f"  {f'{name}  {overrides}'.rstrip()}: {told}", soft_wrap=True)
     for note in selection.notes:
         console.print(f"note: {note}", style="yellow", soft_wrap=True)
     if counts["unknown"]:

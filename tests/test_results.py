@@ -1,4 +1,4 @@
-"""The committed results: experiment files plan what they say, pages show what was measured, digits come out again."""
+"""The committed results: sweep files plan what they say, pages show what was measured, digits come out again."""
 
 import math
 import re
@@ -39,7 +39,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(RESULTS).as_posix())
-def test_an_experiment_file_plans_its_runs(
+def test_a_sweep_file_plans_its_runs(
     file: Path, bench: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for part, label in product(("train", "test"), ("cat", "dog")):

@@ -10,8 +10,6 @@ from typing import Any
 from bench.errors import unknown
 from methods import METHODS
 
-DEFAULT = "quick"
-
 # Our choice, so that a laptop without data or network has results in minutes. The rates are of .1, .5 and 1 what gave
 # the best mean validation accuracy over 2 seeds: 1 for raft and byol, which all take but those with a rate of their own
 # below; nothing else was tuned, for no method. Digits are neither mirrored nor coloured, so flips and colours are off.

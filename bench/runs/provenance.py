@@ -64,7 +64,7 @@ def git_state() -> tuple[str, bool]:
         return run.stdout.strip()
 
     try:
-        # what reports leave behind makes no number; experiment files and scripts in results/ do
+        # what reports leave behind makes no number; sweep files and scripts in results/ do
         reports = [f":(exclude,glob)results/**/*.{kind}" for kind in ("csv", "md", "png")]
         return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no", "--", ".", *reports))
     except (OSError, subprocess.SubprocessError):

@@ -25,8 +25,7 @@ from bench.planning.options import SweepOptions
 from bench.planning.request import Request
 from bench.runs import status, store
 from bench.runs.status import Job
-from slurm import arrays, cancel, commands, submission
-from slurm import submit as launch
+from slurm import arrays, cancel, commands, submission, submit
 from slurm.jobs import jobs_of
 from slurm.sweep import select
 
@@ -81,7 +80,7 @@ def console() -> Console:
 
 
 def test_arrays_are_no_longer_than_the_cluster_allows(fake: Fake, tmp_path: Path, console: Console) -> None:
-    assert launch.submit(sweep(tmp_path, seeds=10, runs_per_job=2, max_parallel=3), console) == 0
+    assert submit.submit(sweep(tmp_path, seeds=10, runs_per_job=2, max_parallel=3), console) == 0
     made = only(tmp_path)
     assert [(a.job, a.first, a.tasks) for a in made.arrays] == [("101", 0, 4), ("102", 4, 1)]
     assert [len(task) for task in made.tasks] == [2] * 5
@@ -106,7 +105,7 @@ def test_the_script_asks_for_what_the_profile_says(fake: Fake, tmp_path: Path, c
         environment = { A = "x'; rm -rf $$HOME" }
         sbatch = { reservation = "course", exclusive = true, spread-job = false }
     """
-    launch.submit(sweep(tmp_path, 4, profile, concurrent=2, runs_per_job=2), console)
+    submit.submit(sweep(tmp_path, 4, profile, concurrent=2, runs_per_job=2), console)
     script = (fake.folder / "script.1").read_text()
     for line in (
         "--account='a b'",
@@ -129,7 +128,7 @@ def test_the_script_asks_for_what_the_profile_says(fake: Fake, tmp_path: Path, c
 def test_only_what_has_no_live_process_is_submitted(fake: Fake, tmp_path: Path, console: Console) -> None:
     """10 runs, 4 + 4 + 2 tasks: done, planned, running, failed, timed out, and gone from SLURM's memory."""
     request = sweep(tmp_path)
-    launch.submit(request, console)
+    submit.submit(request, console)
     made = only(tmp_path)
     runs = [store.RunDir(tmp_path / "results" / "exp" / "runs" / run["run_id"]) for run in request.planned]
     runs[0].result.write_text("{}")
@@ -144,7 +143,7 @@ def test_only_what_has_no_live_process_is_submitted(fake: Fake, tmp_path: Path, 
     assert [job.detail for job in jobs.values()] and not notes
     details = [jobs[run.run_id].detail for run in runs[5:9]]
     assert details == ["job 102_1", "job 102_2: TIMEOUT", "job 102_3: FAILED, exit code 9:0", "job 103_0: CANCELLED"]
-    launch.submit(request, console)
+    submit.submit(request, console)
     assert submission.read_all(request.experiment)[0][1].tasks == [[run.run_id] for run in runs[6:]]
 
 
@@ -152,19 +151,19 @@ def test_a_failed_run_is_retried_when_asked(fake: Fake, tmp_path: Path, console:
     request = sweep(tmp_path, 1, retry_failed=True)
     (run,) = plan.write(request.planned, request.results)
     run.error.write_text("why\n")
-    assert launch.submit(sweep(tmp_path, 1), console) == 1
+    assert submit.submit(sweep(tmp_path, 1), console) == 1
     fake.say("refuse", "1")
     with pytest.raises(UserError, match="sbatch: Too many jobs"):
-        launch.submit(request, console)
+        submit.submit(request, console)
     assert run.error.read_text() == "why\n", "nothing was submitted: it is still known as failed"
-    assert launch.submit(request, console) == 0
+    assert submit.submit(request, console) == 0
     assert not run.error.exists()
 
 
 def test_a_refused_array_takes_back_those_before_it(fake: Fake, tmp_path: Path, console: Console) -> None:
     fake.say("refuse", "3")
     with pytest.raises(UserError, match=r"^sbatch: Too many jobs; cancelled the 2 arrays before it$"):
-        launch.submit(sweep(tmp_path), console)
+        submit.submit(sweep(tmp_path), console)
     assert fake.calls("scancel") == ["scancel --quiet 101 102"]
     assert only(tmp_path).cancelled()
     assert len(select(sweep(tmp_path)).todo) == 10
@@ -186,22 +185,22 @@ def test_nothing_is_left_of_what_slurm_refuses(
 ) -> None:
     fake.say(file, content)
     with pytest.raises(UserError, match=message) as error:
-        launch.submit(sweep(tmp_path), console)
+        submit.submit(sweep(tmp_path), console)
     assert "\n" not in str(error.value)
     assert not [path for path in (tmp_path / "results").rglob("*") if path.is_file()]
 
 
 def test_an_unknown_partition(fake: Fake, tmp_path: Path, console: Console) -> None:
     with pytest.raises(UserError, match=r"unknown partition 'shrot': did you mean 'short'\? one of main, short"):
-        launch.submit(sweep(tmp_path, partition="main,shrot"), console)
+        submit.submit(sweep(tmp_path, partition="main,shrot"), console)
     assert not (tmp_path / "results").exists()
 
 
 def test_without_slurm(tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="SLURM is not installed here: no 'sbatch' on the PATH"):
-        launch.submit(sweep(tmp_path), console)
-    assert launch.dry(sweep(tmp_path, runs_per_job=4), console) == 0
+        submit.submit(sweep(tmp_path), console)
+    assert submit.dry(sweep(tmp_path, runs_per_job=4), console) == 0
     shown = text(console)
     assert "arrays of at most 1001 tasks, as profile 'default' says" in shown
     assert "exp: 10 runs" in shown and "3 jobs in 1 array, 4 runs a job" in shown
@@ -211,9 +210,9 @@ def test_without_slurm(tmp_path: Path, console: Console, monkeypatch: pytest.Mon
 
 def test_dry_shows_the_script_that_is_sent(fake: Fake, tmp_path: Path, console: Console) -> None:
     request = sweep(tmp_path)
-    launch.dry(request, console)
+    submit.dry(request, console)
     shown = text(console).partition("script of the first array:\n")[2].strip()
-    launch.submit(request, console)
+    submit.submit(request, console)
     made = only(tmp_path)
     sent = (fake.folder / "script.1").read_text().strip()
     assert shown.replace("SUBMISSION", made.folder.name).replace("=bench-exp\n", f"={made.job_name}\n") == sent
@@ -224,13 +223,13 @@ def test_dry_estimates_from_earlier_runs(fake: Fake, tmp_path: Path, console: Co
     for run, seconds in zip(plan.write(request.planned[:2], request.results), (3000, 4200), strict=True):
         timing = {"train_seconds": seconds, "eval_seconds": 0}
         run.result.write_text(json.dumps(fake_result(run.run_id, timing=timing)))
-    launch.dry(request, console)
+    submit.dry(request, console)
     assert "about 8.00 GPU-hours, as earlier runs took 60 min each" in text(console)
 
 
 def test_what_cannot_be_known_is_said(fake: Fake, tmp_path: Path, console: Console) -> None:
     request = sweep(tmp_path, 1)
-    launch.submit(request, console)
+    submit.submit(request, console)
     run_id = request.planned[0]["run_id"]
     fake.say("sacct.error", "sacct: error: Problem talking to the database: Connection refused\n")
     jobs, notes = jobs_of(request.experiment, [run_id])
@@ -249,7 +248,7 @@ def test_what_cannot_be_known_is_said(fake: Fake, tmp_path: Path, console: Conso
 def test_another_clusters_numbers_are_not_ours(fake: Fake, tmp_path: Path, console: Console) -> None:
     """A cluster set up anew counts from 1 again: a stranger's job 101 says nothing about our runs."""
     request = sweep(tmp_path, 1)
-    launch.submit(request, console)
+    submit.submit(request, console)
     fake.say("squeue.out", "101|N/A|RUNNING|None|train.sh\n")
     assert len(select(request).todo) == 1
     fake.say("squeue.out", f"101|N/A|RUNNING|None|{only(tmp_path).job_name}\n")
@@ -260,7 +259,7 @@ def test_another_clusters_numbers_are_not_ours(fake: Fake, tmp_path: Path, conso
 
 def test_cancel(fake: Fake, tmp_path: Path, console: Console) -> None:
     request = sweep(tmp_path)
-    launch.submit(request, console)
+    submit.submit(request, console)
     made = only(tmp_path)
     fake.say("squeue.out", squeue(made, t101_0="COMPLETED", t102_0="RUNNING", t103_0="PENDING", t103_1="PENDING"))
     cancel.cancel(request.experiment, console)
@@ -272,7 +271,7 @@ def test_cancel(fake: Fake, tmp_path: Path, console: Console) -> None:
 
 def test_cancel_does_not_hide_what_was_lost_before(fake: Fake, tmp_path: Path, console: Console) -> None:
     request = sweep(tmp_path, 2)
-    launch.submit(request, console)
+    submit.submit(request, console)
     made = only(tmp_path)
     fake.say("squeue.out", squeue(made, t101_0="FAILED", t101_1="RUNNING"))
     cancel.cancel(request.experiment, console)
@@ -284,7 +283,7 @@ def test_cancel_does_not_hide_what_was_lost_before(fake: Fake, tmp_path: Path, c
 
 def test_a_cancel_that_slurm_refuses_is_not_noted(fake: Fake, tmp_path: Path, console: Console) -> None:
     request = sweep(tmp_path, 1)
-    launch.submit(request, console)
+    submit.submit(request, console)
     fake.say("squeue.out", squeue(only(tmp_path), t101_0="PENDING").replace("|0|", "|N/A|"))
     fake.say("scancel.error", "scancel: error: Unable to contact slurm controller\n")
     with pytest.raises(UserError, match="contact"):
@@ -295,7 +294,7 @@ def test_a_cancel_that_slurm_refuses_is_not_noted(fake: Fake, tmp_path: Path, co
 def test_runs_are_not_lost_while_they_are_being_submitted(fake: Fake, tmp_path: Path, console: Console) -> None:
     """`bench status` beside a `bench sweep` that waits for sbatch's answer."""
     request = sweep(tmp_path, 1)
-    launch.submit(request, console)
+    submit.submit(request, console)
     made = replace(only(tmp_path), arrays=(), pid=os.getpid())
     made.write()
     run_id = request.planned[0]["run_id"]
@@ -321,11 +320,11 @@ def test_another_hosts_submitter_is_judged_by_the_file_systems_clock(
 def test_what_a_dead_submitter_left_in_the_queue_is_cancelled(fake: Fake, tmp_path: Path, console: Console) -> None:
     """Killed between sbatch's answer and its own note: the tasks have nothing to do, the runs are sent again."""
     request = sweep(tmp_path, 1)
-    launch.submit(request, console)
+    submit.submit(request, console)
     made = replace(only(tmp_path), arrays=(), pid=2**22 + 1)
     made.write()
     fake.say("named.out", f"101|{made.job_name}\n")
-    assert launch.submit(request, console) == 0
+    assert submit.submit(request, console) == 0
     assert fake.calls("scancel") == ["scancel --quiet 101"]
     assert "cancelled its 101" in text(console)
     assert [array.job for array in submission.read_all(request.experiment)[0][1].arrays] == ["102"]
@@ -339,7 +338,7 @@ def test_a_signal_waits_until_an_array_is_written_down(
     before = signal.signal(number, lambda number, _: seen.append(number))
     fake.say("sbatch", FAKE.replace("cd ", f"kill -{int(number)} $PPID; cd ", 1))
     try:
-        launch.submit(sweep(tmp_path, 1), console)
+        submit.submit(sweep(tmp_path, 1), console)
     finally:
         signal.signal(number, before)
     assert seen == [number]
@@ -349,11 +348,11 @@ def test_a_signal_waits_until_an_array_is_written_down(
 def test_two_processes_do_not_submit_an_experiment_at_once(
     fake: Fake, tmp_path: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(submit, "LOCK_SECONDS", 0.1)
     request = sweep(tmp_path, 1)
-    with launch._alone(request.experiment), pytest.raises(UserError, match="another process is submitting exp"):
-        launch.submit(request, console)
-    assert launch.submit(request, console) == 0
+    with submit._alone(request.experiment), pytest.raises(UserError, match="another process is submitting exp"):
+        submit.submit(request, console)
+    assert submit.submit(request, console) == 0
 
 
 def test_the_users_own_filters_hide_no_job(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -370,15 +369,15 @@ def test_a_part_of_slurm_is_not_enough(
     (fake.folder / missing).unlink()
     monkeypatch.setenv("PATH", f"{fake.folder}:/nowhere")
     with pytest.raises(UserError, match=f"SLURM is not installed here: no '{missing}' on the PATH"):
-        launch.submit(sweep(tmp_path, 1), console)
+        submit.submit(sweep(tmp_path, 1), console)
     assert not (tmp_path / "results").exists()
 
 
 def test_a_damaged_result_is_executed_again_when_asked(fake: Fake, tmp_path: Path, console: Console) -> None:
     (run,) = plan.write(sweep(tmp_path, 1).planned, tmp_path / "results")
     run.result.write_text("")
-    assert launch.submit(sweep(tmp_path, 1), console) == 1
-    assert launch.submit(sweep(tmp_path, 1, retry_failed=True), console) == 0
+    assert submit.submit(sweep(tmp_path, 1), console) == 1
+    assert submit.submit(sweep(tmp_path, 1, retry_failed=True), console) == 0
     assert store.read_run(run).state == "planned"
 
 
@@ -387,7 +386,7 @@ def test_a_run_that_was_begun_elsewhere_outlives_a_refusal(fake: Fake, tmp_path:
     (run,) = plan.write(request.planned, request.results)
     (run.path / "claim-1.json").write_text("{}")
     made = submission.create(request.experiment, **CONTENT)
-    with pytest.raises(UserError), launch._unplanned_if_refused(made, [run]):
+    with pytest.raises(UserError), submit._unplanned_if_refused(made, [run]):
         raise UserError("refused")
     assert run.config.exists()
 
@@ -427,7 +426,7 @@ def test_from_inside_a_job(fake: Fake, tmp_path: Path, console: Console, monkeyp
     variables = {"SLURM_JOB_ID": "7", "SLURM_MEM_PER_CPU": "100", "SLURM_CONF": "here"}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    launch.submit(sweep(tmp_path, 1), console)
+    submit.submit(sweep(tmp_path, 1), console)
     assert (fake.folder / "seen").read_text() == 'declare -x SLURM_CONF="here"\n'
     assert variables.items() <= os.environ.items()
 
@@ -440,7 +439,7 @@ def test_the_users_variables_for_srun_do_not_reach_the_job(
     for name in ("SLURM_JWT", "SLURM_GPUS", "SLURM_PARTITION", "SLURM_HINT"):
         monkeypatch.setenv(name, "x")
     monkeypatch.delenv("SLURM_CONF", raising=False)
-    launch.submit(sweep(tmp_path, 1), console)
+    submit.submit(sweep(tmp_path, 1), console)
     assert (fake.folder / "seen").read_text() == 'declare -x SLURM_JWT="x"\n'
 
 
@@ -462,7 +461,7 @@ def test_a_run_whose_planning_was_killed_half_way_is_submitted(fake: Fake, tmp_p
     empty = tmp_path / "results" / "exp" / "runs" / request.planned[0]["run_id"]
     empty.mkdir(parents=True)
     assert empty.name in select(request).todo
-    launch.submit(request, console)
+    submit.submit(request, console)
     assert store.read_run(store.RunDir(empty)).state == "planned"
 
 
@@ -481,7 +480,7 @@ def test_the_right_job_is_written_down(fake: Fake, tmp_path: Path, console: Cons
     for name, runs in (("one", 1), ("four", 4)):  # a job alone, and an array
         request = replace(sweep(tmp_path, runs), results=tmp_path / name)
         fake.say("sbatch.out", answer)
-        assert launch.submit(request, console) == 0
+        assert submit.submit(request, console) == 0
         ((made,), _) = submission.read_all(request.experiment)
         assert [array.job for array in made.arrays] == ["55473"]
         jobs = [f"55473_{i}" for i in range(4)] if runs == 4 else ["55473"]
@@ -493,13 +492,13 @@ def test_nothing_is_left_where_sbatch_names_no_job(fake: Fake, tmp_path: Path, c
     """SLURM may have taken it nevertheless: what has its name is cancelled."""
     fake.say("sbatch.out", "Bonjour\n")
     with pytest.raises(UserError, match=r"sbatch: no job id in its answer: 'Bonjour'$"):
-        launch.submit(sweep(tmp_path), console)
+        submit.submit(sweep(tmp_path), console)
     assert not (tmp_path / "results" / "exp").exists()
 
 
 def test_status_amid_notices(fake: Fake, tmp_path: Path, console: Console) -> None:
     request = sweep(tmp_path, 2)
-    launch.submit(request, console)
+    submit.submit(request, console)
     fake.say("squeue.out", "Welcome to lab!\n" + squeue(only(tmp_path), t101_0="RUNNING"))
     fake.say("sacct.out", "slurmdbd will be down on Monday\n101_1|FAILED|9:0\n")
     jobs, notes = jobs_of(request.experiment, [run["run_id"] for run in request.planned])
@@ -514,7 +513,7 @@ def test_status_amid_notices(fake: Fake, tmp_path: Path, console: Console) -> No
 def test_paths_that_slurm_would_change_are_refused(fake: Fake, tmp_path: Path, console: Console, name: str) -> None:
     """%j is SLURM's, a backslash is dropped, a line break ends the #SBATCH line."""
     request = replace(sweep(tmp_path, 1), results=tmp_path / name)
-    for launcher in (launch.submit, launch.dry):
+    for launcher in (submit.submit, submit.dry):
         with pytest.raises(
             UserError, match=r"SLURM takes no path of logs with '.*' in it; choose other --results"
         ) as error:
@@ -525,7 +524,7 @@ def test_paths_that_slurm_would_change_are_refused(fake: Fake, tmp_path: Path, c
 @pytest.mark.parametrize("name", ["two words", "it's", 'a"b', "a#b", "ünï", "$HOME", "a;b", "*", "~", "-x"])
 def test_paths_reach_slurm_as_they_are(fake: Fake, tmp_path: Path, console: Console, name: str) -> None:
     request = replace(sweep(tmp_path, 1), results=tmp_path / name)
-    launch.submit(request, console)
+    submit.submit(request, console)
     ((made,), _) = submission.read_all(request.experiment)
     script = (fake.folder / "script.1").read_text()
     (line,) = (line for line in script.splitlines() if line.startswith("#SBATCH --output"))
@@ -561,7 +560,7 @@ def test_a_user_without_a_name(fake: Fake, tmp_path: Path, console: Console, mon
         raise KeyError("getpwuid(): uid not found: 12345")
 
     monkeypatch.setattr(getpass, "getuser", nobody)
-    launch.submit(sweep(tmp_path, 1), console)
+    submit.submit(sweep(tmp_path, 1), console)
     assert only(tmp_path).user == str(os.getuid())
 
 
@@ -573,7 +572,7 @@ def test_without_a_folder_for_temporary_files(
 
     monkeypatch.setattr(tempfile, "gettempdir", none)
     with pytest.raises(UserError, match="point TMPDIR to a folder that can be written"):
-        launch.submit(sweep(tmp_path, 1), console)
+        submit.submit(sweep(tmp_path, 1), console)
     assert not (tmp_path / "results").exists()
 
 
@@ -589,7 +588,7 @@ def test_nothing_is_left_where_the_disk_is_full(
     else:
         monkeypatch.setattr(submission.Submission, "write", full)
     with pytest.raises(UserError, match=r"cannot write .*: No space left on device"):
-        launch.submit(sweep(tmp_path, 1), console)
+        submit.submit(sweep(tmp_path, 1), console)
     assert not (tmp_path / "results" / "exp").exists()
 
 
@@ -620,7 +619,7 @@ def test_a_submission_of_another_version(fake: Fake, tmp_path: Path, change: dic
 
 def test_folders_of_submissions_that_cannot_be_read(fake: Fake, tmp_path: Path, console: Console) -> None:
     request = sweep(tmp_path, 1)
-    launch.submit(request, console)
+    submit.submit(request, console)
     (only(tmp_path).folder / "tasks").rmdir()
     ((_, job),) = jobs_of(request.experiment, [request.planned[0]["run_id"]])[0].items()
     assert job.detail == "job 101: SLURM does not know it any more"
@@ -641,7 +640,7 @@ def test_what_a_later_version_adds_does_not_matter(tmp_path: Path) -> None:
 
 def test_a_jobs_note_of_another_version(fake: Fake, tmp_path: Path, console: Console) -> None:
     request = sweep(tmp_path, 1)
-    launch.submit(request, console)
+    submit.submit(request, console)
     for content in ("[]", "{", "3"):
         (only(tmp_path).folder / "tasks" / "0.json").write_text(content)
         ((_, job),) = jobs_of(request.experiment, [request.planned[0]["run_id"]])[0].items()
@@ -653,7 +652,7 @@ def test_a_job_runs_our_code_whatever_lies_in_its_working_directory(
 ) -> None:
     """The command of the batch script, in a folder with files that are called like ours, like Python's and torch."""
     request = sweep(tmp_path, 1)
-    launch.submit(request, console)
+    submit.submit(request, console)
     made = only(tmp_path)
     request.experiment.joinpath("runs", request.planned[0]["run_id"], "result.json").write_text("{}")  # nothing to do
     hostile = tmp_path / "hostile"

@@ -339,7 +339,7 @@ def _step_milliseconds(chosen: RunConfig) -> tuple[float, int]:
 
 
 def startup() -> None:
-    """Seconds until a command that trains nothing is over: a process each, medians of 9 in turn."""
+    """Seconds of clock and processor until a command that trains nothing is over: a process each, medians of 9."""
     bench = str(Path(sys.executable).with_name("bench"))
     commands = {
         "help": ["--help"],
@@ -351,12 +351,18 @@ def startup() -> None:
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([bench, *commands["5 runs done already"]], cwd=folder, check=True, capture_output=True)
         seconds: dict[str, list[float]] = {name: [] for name in commands}
+        processor: dict[str, list[float]] = {name: [] for name in commands}
         for _ in range(9):
             for name, words in commands.items():
-                begun = time.perf_counter()
+                begun, before = time.perf_counter(), os.times()
                 subprocess.run([bench, *words], cwd=folder, capture_output=True)
+                after = os.times()
                 seconds[name].append(time.perf_counter() - begun)
-    write("startup", [{"command": name, "seconds": statistics.median(own)} for name, own in seconds.items()])
+                used = after.children_user + after.children_system - before.children_user - before.children_system
+                processor[name].append(used)
+    median = statistics.median
+    rows = [{"command": n, "seconds": median(seconds[n]), "processor_seconds": median(processor[n])} for n in commands]
+    write("startup", rows)
 
 
 PARTS = {
