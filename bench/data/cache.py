@@ -60,6 +60,7 @@ def _open(path: Path, size: int, skip_bad: bool, version: int) -> Split | None:
             flat=tuple(about.get("flat", ())),
             several=tuple(about.get("several", ())),
             digests=tuple(about.get("digests", ())),
+            highest=int(about.get("highest", 255)),
         )
     except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError):
         return None
@@ -73,6 +74,7 @@ def _write(path: Path, size: int, source: Source, skip_bad: bool, version: int) 
     flat: list[int] = []
     several: list[int] = []
     digests: list[str] = []
+    highest = 0
     moments = Moments()
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -88,6 +90,7 @@ def _write(path: Path, size: int, source: Source, skip_bad: bool, version: int) 
                 digests += batch.digests
                 labels += batch.labels
                 moments.add(batch.images)
+                highest = max(highest, int(batch.images.max(initial=0)))
             if skipped and not skip_bad:
                 raise UserError(
                     f"{len(skipped)} of {source.n} images are unreadable: "
@@ -112,6 +115,7 @@ def _write(path: Path, size: int, source: Source, skip_bad: bool, version: int) 
         "flat": flat,
         "several": several,
         "digests": digests,
+        "highest": highest,
     }
     write_atomic(path.with_suffix(".json"), dump_json(about, indent=None).encode(errors="backslashreplace"))
 

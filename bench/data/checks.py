@@ -8,6 +8,7 @@ from bench.errors import UserError, few
 
 MANY = 0.01  # of a split's images
 LITTLE_CONTRAST = 0.01  # standard deviation, of pixels in [0, 1]: below, a picture is as good as black
+DARK = 64  # of 255: if no pixel of a set is as bright, its values end below what their files could hold
 MANY_SHARED = 0.1  # of the test images: beyond, accuracies would be of memory
 
 
@@ -21,6 +22,8 @@ def of_split(split: Split, part: str) -> list[str]:
         lines.append(f"{len(split.flat)} of {n} {part} images are of one colour: {_names(split, split.flat)}")
     elif max(split.std) < LITTLE_CONTRAST:
         lines.append(f"pixels of {part} images hardly differ (standard deviation {max(split.std):.4f}, white is 1)")
+    elif split.highest < DARK:
+        lines.append(f"no pixel of the {n} {part} images is above {split.highest} of 255: were they saved rescaled?")
     if split.several:
         lines.append(
             f"{len(split.several)} {part} images have several frames or pages, of which the first is taken: "

@@ -89,13 +89,12 @@ def _rgb(image: Image.Image) -> Image.Image:
         return _from_deep_gray(image, white_is_zero, transparent)
     if signed:
         raise ValueError(f"signed values in mode {image.mode}: save it with values from 0")
+    if halved:  # before transparent parts become white
+        _refuse_few_bits(int(np.asarray(image.convert("RGB")).max()) << 8, "16-bit channels")
     if image.mode in ("RGBA", "RGBa", "LA", "PA") or transparent is not None:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    rgb = image.convert("RGB")
-    if halved:
-        _refuse_few_bits(int(np.asarray(rgb).max()) << 8, "16-bit channels")
-    return rgb
+    return image.convert("RGB")
 
 
 def _from_deep_gray(image: Image.Image, white_is_zero: bool, transparent: object) -> Image.Image:

@@ -26,6 +26,7 @@ class Split:
     several: tuple[int, ...] = ()  # numbers of the images whose files have more frames or pages
     digests: tuple[str, ...] = ()  # N hashes of the files' bytes; none for images that are no files of their own
     names: tuple[str, ...] = ()  # of the N files
+    highest: int = 255  # of all pixels
     remarks: tuple[str, ...] = ()  # what else a user should know
 
 

@@ -30,7 +30,7 @@ def clean_path() -> None:
     variable = os.environ.get("PYTHONPATH", "")
     entries = variable.split(os.pathsep) if variable else []
     named = [entry for entry in entries if os.path.normpath(entry) != "."]
-    unwanted = {HERE, ""}
+    unwanted = {HERE, os.path.dirname(os.path.realpath(__file__)), ""}  # the latter where files are links
     if len(named) < len(entries):
         unwanted |= {os.getcwd()} - set(named)
         os.environ["PYTHONPATH"] = os.pathsep.join(named)

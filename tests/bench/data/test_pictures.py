@@ -139,6 +139,13 @@ def test_colours_of_16_bits_keep_their_upper_half_and_12_bits_are_refused(tmp_pa
         decode(tmp_path / "x.png")
 
 
+def test_12_bits_below_transparent_parts_are_refused_too(tmp_path: Path) -> None:
+    levels = np.stack([RAMP * 16] * 3 + [np.where(RAMP < 16, 0, 65535)], axis=2)
+    png_of_16_bits(tmp_path / "x.png", levels, colour=6)
+    with pytest.raises(ValueError, match="12 bits or fewer in 16-bit channels"):
+        decode(tmp_path / "x.png")
+
+
 @pytest.mark.parametrize("ending", [".jpg", ".png", ".tif", ".webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_pictures_are_turned_as_the_camera_was_held(tmp_path: Path, ending: str, orientation: int) -> None:
@@ -232,6 +239,18 @@ def test_a_refused_image_is_named_with_the_reason(folder: Path, data_dir: Path) 
     Image.fromarray(RAMP.astype(np.int32)).save(folder / "train" / "cat" / "x.tif")
     line = message(config(folder), data_dir)
     assert "1 of 61 images are unreadable: train/cat/x.tif (its values end at 255 of 65535" in line
+
+
+def test_a_set_that_ends_far_below_white_is_told(folder: Path, data_dir: Path) -> None:
+    """14 bits in 16-bit files, or the digits' 0 to 16 in bytes."""
+    for i, image in enumerate(sorted((folder / "train").rglob("*.png"))):
+        levels = np.random.default_rng(i).integers(0, 2**14, (16, 16)).astype(np.uint16)
+        levels[0, 0] = 2**14 - 1
+        Image.fromarray(levels).save(image)
+    n = len(list((folder / "train").rglob("*.png")))
+    for _ in range(2):  # made, and from the cache
+        (line,) = datasets.load(config(folder), data_dir).check()
+        assert line == f"no pixel of the {n} training images is above 63 of 255: were they saved rescaled?"
 
 
 def test_a_set_without_contrast_is_told(folder: Path, data_dir: Path) -> None:

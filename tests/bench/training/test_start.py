@@ -91,6 +91,18 @@ def test_the_working_directory_in_pythonpath_is_left_out_unless_it_is_named(
     assert sys.path == [str(STDLIB), str(hostile)]
 
 
+def test_where_installed_files_are_links_the_folder_behind_them_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "start.py").touch()
+    (tmp_path / "start.py").symlink_to(tmp_path / "store" / "start.py")
+    monkeypatch.setattr(start, "__file__", str(tmp_path / "start.py"))
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "store"), str(STDLIB)])
+    start.clean_path()
+    assert sys.path == [str(STDLIB)]
+
+
 def orders(run: store.RunDir) -> Orders:
     return Orders([str(run.path)], str(run.path.parent), "cpu", command="test", commit="", dirty=False)
 
