@@ -101,4 +101,4 @@ if __name__ == "__main__":
     found.to_csv(HERE / "theorem.csv", index=False)
     draw(found).savefig(HERE / "theorem.png", dpi=150)
     columns = ["largest_weight_difference", "largest_weight_difference_without_negation", "difference_plus_4_beta"]
-    print(found.set_index("predictor")[columns].abs().groupby(level="predictor").max())
+    print(found.set_index("predictor")[columns].abs().groupby(level="predictor").max().T.to_string())
