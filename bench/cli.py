@@ -1,5 +1,6 @@
 """The command line: parse, call, print. Imports what is slow only inside the command that needs it."""
 
+import errno
 import inspect
 import os
 import shlex
@@ -29,14 +30,17 @@ app = typer.Typer(
 
 
 def _storable(path: Path) -> Path:
-    """The path, if JSON files and terminals can hold it. Raises UserError."""
+    """The path, if JSON files and terminals can hold it and it can be looked at. Raises UserError."""
     try:
         str(path.absolute()).encode()
+        path.exists()  # too long a name, a folder above that we may not enter
     except UnicodeEncodeError:
         name = str(path.absolute()).encode(errors="backslashreplace").decode()
         raise UserError(f"{name}: its name is not text in UTF-8; rename the folder, or link to it") from None
     except FileNotFoundError:
         raise UserError(f"{path}: the working directory was deleted; change to another") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
     return path
 
 
@@ -269,6 +273,11 @@ def main() -> None:
         if "temporary directory" not in str(error):
             raise
         sys.exit(_wrong(f"{error.strerror}: set TMPDIR to a folder that can be written to"))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        sys.stdout = None  # what it still holds has no place
+        sys.exit(_wrong(f"{error.filename or 'standard output'}: {error.strerror}"))
     except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
 

@@ -34,6 +34,7 @@ CLAIMABLE: frozenset[State] = frozenset({"planned", "interrupted"})
 """States in which a process may claim a run and execute it."""
 
 
+MAX_NAME = 200  # characters of an experiment's name; file systems end at 255, and reports and jobs add to it
 REFERENCE = "reference"
 """results/reference/<name>/ are committed results: experiments only where --results names that folder."""
 
@@ -141,6 +142,8 @@ def experiment_dir(results: Path, experiment: str) -> Path:
         raise UserError(
             f"experiment {experiment!r}: use letters, digits, '.', '_' and '-' only, beginning with a letter or digit"
         )
+    if len(experiment) > MAX_NAME:
+        raise UserError(f"experiment {experiment[:20]}...: {len(experiment)} characters; use at most {MAX_NAME}")
     if experiment == REFERENCE:
         raise UserError(f"experiment {experiment!r}: {results / REFERENCE} holds reference results; use another name")
     return results / experiment
@@ -167,15 +170,28 @@ def experiments(results: Path) -> list[str]:
     """Names of the experiments in `results`, sorted."""
     if not results.is_dir():
         return []
-    return sorted(entry.name for entry in os.scandir(results) if (Path(entry.path) / "runs").is_dir())
+    return sorted(entry.name for entry in os.scandir(results) if _has_runs(Path(entry.path)))
+
+
+def _has_runs(folder: Path) -> bool:
+    try:
+        return (folder / "runs").is_dir()
+    except OSError:  # we may not enter it: a disk's lost+found, another user's folder
+        return False
 
 
 def run_dirs(experiment: Path) -> list[RunDir]:
-    """All run directories of an experiment, sorted by name; foreign files beside them are not runs."""
+    """All run directories of an experiment, sorted by name; foreign files beside them are not runs.
+
+    Raises UserError if we may not list them.
+    """
     runs = experiment / "runs"
-    if not runs.is_dir():
+    try:
+        return [RunDir(Path(path)) for path in sorted(entry.path for entry in os.scandir(runs) if entry.is_dir())]
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return [RunDir(Path(path)) for path in sorted(entry.path for entry in os.scandir(runs) if entry.is_dir())]
+    except OSError as error:
+        raise UserError(f"{runs}: {error.strerror}") from None
 
 
 def records(experiment: Path) -> Iterator[RunRecord]:

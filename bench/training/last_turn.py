@@ -47,7 +47,7 @@ def memory_left() -> int | None:
 
 def _groups() -> Iterator[tuple[Path, Path, Path, str]]:
     """Files with limit, usage and statistics of our control groups, and how the latter call what can be given back."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):  # none, or lines of another kind
         for line in (PROC / "self/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             for group in (Path(path), *Path(path).parents):

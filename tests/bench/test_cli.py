@@ -64,6 +64,20 @@ def test_folders_whose_names_are_no_text_are_refused_before_anything_is_made(opt
     assert not list(Path().iterdir())
 
 
+def test_names_that_no_file_system_takes() -> None:
+    long = "a" * 300
+    answer = bench(f"run --method random --results {long}")
+    assert (answer.code, answer.err) == (2, f"bench: {long}: File name too long\n")
+    answer = bench(f"run --method random --experiment {long}")
+    assert (answer.code, answer.err) == (2, f"bench: experiment {long[:20]}...: 300 characters; use at most 200\n")
+
+
+def test_an_output_that_is_full() -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run([*BENCH, "list", "keys"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (ended.returncode, ended.stderr) == (2, "bench: standard output: No space left on device\n")
+
+
 def test_a_working_directory_that_was_deleted() -> None:
     Path("gone").mkdir()
     os.chdir("gone")

@@ -36,6 +36,30 @@ def test_a_run_goes_from_planned_to_done(run: RunDir) -> None:
     assert store.read_run(run).state == "done"
 
 
+def test_folders_that_we_may_not_enter_are_no_experiments(
+    run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lost+found").mkdir()
+    is_dir = Path.is_dir
+
+    def refused(path: Path) -> bool:
+        if path.parent.name == "lost+found":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", refused)
+    assert store.experiments(tmp_path) == ["x"]
+
+
+def test_an_experiment_that_we_may_not_list(run: RunDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(UserError, match="x/runs: Permission denied"):
+        store.run_dirs(tmp_path / "x")
+
+
 def test_a_failed_run_tells_its_reason(run: RunDir) -> None:
     run.error.write_text("non-finite loss at step 3\nTraceback ...\n")
     record = store.read_run(run)
