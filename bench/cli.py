@@ -16,7 +16,6 @@ from bench.errors import UserError, unknown
 from bench.planning.catalog import KINDS
 from bench.planning.options import SweepOptions
 from bench.report import FORMATS
-from slurm.jobs import jobs_of
 
 # Typer ships its own click since 0.16 and uses the installed one before: this is the right class in both cases.
 ClickException: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
@@ -122,6 +121,7 @@ def status(
     from rich.console import Console
 
     from bench.runs import status as states
+    from slurm.jobs import jobs_of
 
     experiments = [results / name for name in _known(results, [experiment] if experiment else [])]
     raise typer.Exit(states.show(experiments, jobs_of, Console(highlight=False, markup=False), watch))
