@@ -10,7 +10,6 @@ a claim is dead once they have seen its time stamp unchanged for STALE_SECONDS.
 """
 
 import contextlib
-import json
 import os
 import re
 import socket
@@ -22,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.files import file_system_time
+from bench.files import dump_json, file_system_time, parse_json
 
 CLAIM_NAME = re.compile(r"claim-(\d+)\.json")
 HEARTBEAT_SECONDS = 10
@@ -63,7 +62,7 @@ def newest_claim(run: Path, names: Collection[str] | None = None) -> ClaimFile |
         with path.open(encoding="utf-8") as file:  # on NFS, opening it gets its present time stamp from the server
             modified = os.fstat(file.fileno()).st_mtime
             with contextlib.suppress(ValueError, RecursionError):
-                owner = json.load(file)
+                owner = parse_json(file.read())
     except OSError:
         modified = 0.0
     return ClaimFile(path, owner if isinstance(owner, dict) else {}, modified)
@@ -115,7 +114,7 @@ class Claim:
             "token": uuid.uuid4().hex,
         }
         temporary = run / f".claim.{owner['token']}.tmp"
-        temporary.write_text(json.dumps(owner))
+        temporary.write_text(dump_json(owner))
         try:
             newest = newest_claim(run)
             if newest and is_alive(newest):
@@ -127,8 +126,8 @@ class Claim:
                 return None
             except OSError:  # a file system without links: exclusive creation, not whole for a moment
                 with contextlib.suppress(FileExistsError), claim.path.open("x") as file:
-                    json.dump(owner, file)
-                if json.loads(claim.path.read_text() or "{}").get("token") != owner["token"]:
+                    file.write(dump_json(owner))
+                if parse_json(claim.path.read_text() or "{}").get("token") != owner["token"]:
                     return None
             return claim
         finally:
@@ -153,7 +152,7 @@ class Claim:
         self._heart.join()
         temporary = self.run / f".claim.{self.owner['token']}.tmp"
         with contextlib.suppress(OSError):  # a full disk: the claim then dies with this process
-            temporary.write_text(json.dumps({**self.owner, "released": True}))
+            temporary.write_text(dump_json({**self.owner, "released": True}))
             temporary.replace(self.path)
         temporary.unlink(missing_ok=True)
 
