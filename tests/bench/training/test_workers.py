@@ -114,6 +114,15 @@ def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
     return pretend
 
 
+@pytest.mark.parametrize("content", ["0::relative\n", "no group\n"])
+def test_control_groups_of_another_kind_limit_nothing(
+    tmp_path: Path, memory: Callable[..., None], content: str
+) -> None:
+    memory(taken=100, free=1000)
+    (tmp_path / "proc/self/cgroup").write_text(content)
+    assert last_turn.memory_left() == 1000 * 1024
+
+
 @pytest.mark.parametrize(
     ("waiting", "epochs", "slots", "more"),
     [
