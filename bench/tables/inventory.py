@@ -149,7 +149,7 @@ def _complete(runs: pd.DataFrame) -> None:
                     runs.loc[index, str(column)] = value
                 break
     for column in ("dataset", "preset", "backbone"):
-        runs[column] = runs[column].fillna("unknown").astype(str)
+        runs[column] = runs[column].astype(object).fillna("unknown").astype(str)
     runs["protocol"] = runs["protocol"].fillna(0).astype(int)
 
 
