@@ -9,9 +9,10 @@ from typing import Any
 
 from bench.config import presets
 
-# Measured on two cores with AVX-512, float32. With a second thread a step of `quick` (128 images of 16 x 16, so 16,384
-# pixels a thread) is 0.94 times as fast, and its backbone 1.1 to 1.2 times at 32,768 pixels a thread, 1.55 times at
-# 131,072. ResNet-18 in `cifar10` is 1.7 times as fast at 32,768 and at 16,384 already: batches of 32 could have more.
+# Measured on two cores with AVX-512 beside other work, float32, best of few rounds. With a second thread a step of
+# `quick` (128 images of 16 x 16, so 16,384 pixels a thread) is 0.94 times as fast, and its backbone 1.1 to 1.2 times at
+# 32,768 pixels a thread, 1.55 times at 131,072. ResNet-18 in `cifar10` is 1.7 times as fast at 32,768 (median 1.25) and
+# at 16,384 (median 1.65) already: batches of 32 could have more.
 PIXELS_PER_THREAD = 2**15
 
 
