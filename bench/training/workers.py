@@ -16,7 +16,7 @@ from rich.console import Console
 from bench.errors import UserError
 from bench.files import dump_json
 from bench.runs.progress import Watcher
-from bench.runs.store import RunDir
+from bench.runs.store import CLAIMABLE, RunDir, State
 from bench.training import start
 from bench.training.last_turn import further_workers
 from bench.training.orders import Orders
@@ -183,13 +183,14 @@ def execute(
             died = workers.deaths()
             watcher.watch(lambda: False)  # what they said in the end
             deaths += died
-            again = {"planned"} if died else set()  # what a dead worker had not begun; no second death
+            # after a death: what the dead worker had not begun; no second death
+            again: frozenset[State] = frozenset({"planned"} if died else ())
             stuck = all(i in watcher.unfinished and watcher.unfinished[i].state == before[i] for i in before)
             idle = idle + 1 if died and stuck else 0
             if (elsewhere := watcher.running()) and not stops:
                 console.print(f"waiting for {len(elsewhere)} runs that another process is executing")
                 watcher.watch(lambda: bool(watcher.running()) and not stops)
-                again = {"planned", "interrupted"}
+                again = CLAIMABLE
             todo = [record.dir for record in watcher.unfinished.values() if record.state in again]
     finally:
         for number, handler in previous.items():
