@@ -8,6 +8,10 @@ class UserError(ValueError):
     """The command, a setting or the data is wrong; the message says what, and what would be right."""
 
 
+class Interrupted(Exception):
+    """The work was asked to stop; what can be resumed is written."""
+
+
 def unknown(kind: str, value: str, valid: Iterable[str]) -> UserError:
     """`unknown method 'rapt': did you mean 'raft'? one of byol, raft, ...`"""
     names = sorted(valid)

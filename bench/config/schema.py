@@ -154,6 +154,8 @@ class TrainConfig(Group):
 
 
 class EvalConfig(Group):
+    at_end: str = "linear,knn"
+    """Evaluations at the end of training, of `bench list evaluations`; others can be made afterwards. Not hashed."""
     probe: Literal["logistic", "augmented"] = "logistic"
     """logistic: L2 logistic regression on frozen features; augmented: 100 epochs of SGD on crops and flips."""
     knn_k: int = Field(0, ge=0)
@@ -190,7 +192,7 @@ class RunConfig(Group):
             try:
                 section = METHODS.config(name)(**section)
             except ValidationError as error:
-                raise _first_problem(error, METHODS.config(name), f"{name}'s method.") from None
+                raise first_problem(error, METHODS.config(name), f"{name}'s method.") from None
         return {**values, "method": section}
 
 
@@ -224,7 +226,7 @@ def resolve(values: Mapping[str, Any], overrides: Mapping[str, str]) -> RunConfi
     try:
         return RunConfig(**merged)
     except ValidationError as error:
-        raise _first_problem(error, RunConfig, "") from None
+        raise first_problem(error, RunConfig, "") from None
 
 
 def keys(method: str, section: str | None = None) -> dict[str, str]:
@@ -240,7 +242,8 @@ def keys(method: str, section: str | None = None) -> dict[str, str]:
     return found
 
 
-def _first_problem(error: ValidationError, model: type[BaseModel], prefix: str) -> UserError:
+def first_problem(error: ValidationError, model: type[BaseModel], prefix: str) -> UserError:
+    """The first thing that is wrong with settings of `model`, whose names `prefix` is put before."""
     problem = error.errors()[0]
     cause = problem.get("ctx", {}).get("error")
     if isinstance(cause, UserError):

@@ -1,5 +1,7 @@
 """A fixed draw of a share of each class."""
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -28,3 +30,17 @@ def stratified(
         chosen.append(members[:n])
         rest.append(members[n:])
     return np.sort(np.concatenate(rest)), np.sort(np.concatenate(chosen))
+
+
+def first_of_each(
+    labels: npt.NDArray[np.int64], keys: npt.NDArray[np.uint64], count: Callable[[int], int]
+) -> npt.NDArray[np.int64]:
+    """Of each class in `labels` [n] the `count(members)` images with the lowest `keys` [n]: a sorted array of indices.
+
+    With the same keys, more images of a class contain fewer.
+    """
+    chosen = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        chosen.append(members[np.argsort(keys[members], kind="stable")][: count(len(members))])
+    return np.sort(np.concatenate(chosen))

@@ -10,35 +10,27 @@ from torch.nn.utils import skip_init
 
 from bench.backbone import frozen
 from bench.data.augment import Augmentation
-from bench.data.datasets import Dataset
+from bench.errors import Interrupted
 from bench.evaluation.scale import rescaled
+from bench.evaluation.scores import ranked
+from bench.evaluation.subject import Subject
 from bench.seeds import Probe, stream
 
 LR_GRID = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # of the linear layers trained on crops
-
-
 CROP_EPOCHS = 100
-
-
 CROP_BATCH = 256
 
 
 def crop_heads(
-    network: nn.Module,
-    dataset: Dataset,
-    index: Tensor,
-    rates: Sequence[float],
-    crops: Augmentation,
-    draws: tuple[int, Probe],
-    device: torch.device,
+    subject: Subject, crops: Augmentation, index: Tensor, rates: Sequence[float], fit: Probe
 ) -> list[nn.Linear]:
     """Linear layers, one a learning rate, trained side by side on frozen features of crops and flips.
 
     SGD with momentum .9 and without weight decay, 100 epochs of batches of 256 (the last one of an epoch may be
-    smaller), cosine to 0 by step; all layers see the same features, one forward pass a batch. `draws` = (seed, which
-    fit): order and crops come from the seed's "probe" stream.
+    smaller), cosine to 0 by step; all layers see the same features, one forward pass a batch. Order and crops come
+    from the seed's "probe" stream, for each `fit` anew. Raises Interrupted.
     """
-    seed, fit = draws
+    network, dataset, device, seed = subject.backbone, subject.dataset, subject.device, subject.seed
     dim = cast(int, network.num_features)
     heads = [skip_init(nn.Linear, dim, len(dataset.classes), device=device) for _ in rates]
     for head in heads:
@@ -49,6 +41,8 @@ def crop_heads(
     steps = CROP_EPOCHS * -(-len(index) // CROP_BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for epoch in range(CROP_EPOCHS):
+        if subject.should_stop():
+            raise Interrupted
         order = index[torch.randperm(len(index), generator=stream(seed, "probe", fit, epoch))]
         for batch, part in enumerate(torch.split(order, CROP_BATCH)):
             images, labels = dataset.images[part].to(device), dataset.labels[part].to(device)
@@ -60,3 +54,9 @@ def crop_heads(
             optimizer.step()
             schedule.step()
     return heads
+
+
+@torch.no_grad()
+def classes(head: nn.Linear, features: Tensor) -> Tensor:
+    """Classes [n, min(5, C)] of features [n, D], most likely first."""
+    return ranked(head(rescaled(features)))

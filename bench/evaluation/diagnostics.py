@@ -93,7 +93,7 @@ def rank_bound(method: Method, dataset: Dataset) -> int:
     return min(len(dataset.validation), MAX_IMAGES, method.feature_dim)
 
 
-def is_collapsed(effective_rank: float, most: int, knn_top1: float, n_classes: int) -> bool:
+def is_collapsed(effective_rank: float, most: int, knn_top1: float | None, n_classes: int) -> bool:
     """Whether all images have about the same features. `most`: `rank_bound`.
 
     The effective rank is below 1.5: one direction has about 95 % of the sum of the singular values (untrained ResNets
@@ -101,10 +101,10 @@ def is_collapsed(effective_rank: float, most: int, knn_top1: float, n_classes: i
     plus half of that, at most 5 points, for luck: 15 % for 10 classes, 1.5 % for 100. Chance alone is no sign: labels
     that images do not tell give it with features of any rank. A rank of few images is no sign alone either: two
     images of a good network have one of about 1.5, so below most = 10 both signs are asked for, and the rank has to be
-    near 1 within its range of 1 to `most`.
+    near 1 within its range of 1 to `most`. Where no kNN accuracy is known (None), it is taken as above chance.
     """
     chance = 100 / n_classes
-    at_chance = knn_top1 <= chance + min(chance / 2, 5)
+    at_chance = knn_top1 is not None and knn_top1 <= chance + min(chance / 2, 5)
     if most < 10:
         return at_chance and effective_rank < 1 + min(0.5, (most - 1) / 10)
     return effective_rank < (3 if at_chance else 1.5)

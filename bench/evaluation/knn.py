@@ -1,34 +1,38 @@
-"""k nearest neighbours on frozen features."""
+"""knn: the classes of the nearest labelled images."""
 
-import torch
-from torch import Tensor
+from __future__ import annotations
 
-from bench.evaluation.logistic import top1
-from bench.evaluation.scale import unit
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
 
-KNN_TEMPERATURE = 0.1  # a neighbour at cosine s votes with exp(s / 0.1), as in lightly
+from pydantic import Field
+
+from bench.evaluation.base import Classifier, Evaluation
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bench.evaluation.subject import Subject
 
 
-SIMILARITIES = 2**24  # cosines in memory at once: 64 MB
+class Knn(Evaluation):
+    """Weighted k nearest neighbours by cosine; nothing is fitted or chosen."""
 
+    k: int = Field(0, ge=0)
+    """Neighbours; 0: as the run's eval.knn_k."""
 
-@torch.no_grad()
-def knn_top1(bank: Tensor, bank_labels: Tensor, queries: Tensor, query_labels: Tensor, k: int, n_classes: int) -> float:
-    """Weighted kNN accuracy in percent: bank [m, D], queries [n, D], labels [m], [n]; k is cut to m.
+    def classifiers(self, subject: Subject) -> Iterator[Classifier]:
+        """One. Validation images are told by the training images, test images by both."""
+        from bench.evaluation.neighbours import vote
+        from bench.evaluation.protocol import default_k
 
-    A query's class is the one with the largest sum of exp(cosine / 0.1) over its k nearest neighbours.
-    Queries are taken in slices, so that the n x m cosines are never in memory.
-    """
-    bank, queries = unit(bank), unit(queries)
-    bank_labels = bank_labels.to(bank.device)
-    k = min(k, len(bank))
-    slice_size = max(1, min(256, SIMILARITIES // len(bank)))
-    cosines = bank.new_empty(slice_size, len(bank))  # one buffer: fresh memory for each slice costs more than topk
-    predicted = []
-    for part in torch.split(queries, slice_size):
-        cos = torch.mm(part, bank.T, out=cosines[: len(part)])  # [b, m]
-        nearest, index = cos.topk(k, dim=1)  # [b, k]
-        votes = torch.zeros(len(part), n_classes, dtype=torch.float64, device=bank.device)
-        votes.scatter_add_(1, bank_labels[index], (nearest.double() / KNN_TEMPERATURE).exp())
-        predicted.append(votes.argmax(dim=1))
-    return top1(torch.cat(predicted), query_labels)
+        k = self.k or default_k(subject.eval, len(subject.index))
+        n = subject.n_train
+
+        def told(bank: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
+            return vote(bank, labels, queries, k, subject.n_classes)
+
+        validation = told(subject.features[:n], subject.labels[:n], subject.features[n:])
+        by_all = partial(told, subject.features, subject.labels)
+        yield Classifier("knn", len(subject.index), validation, lambda test: by_all(test.features))

@@ -1,4 +1,4 @@
-"""Probes: k nearest neighbours and logistic regression on features, and a linear layer trained on crops."""
+"""Logistic regression on features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,16 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.evaluation.scale import scales
+from bench.evaluation.scores import ranked, top1
+from bench.evaluation.subject import Subject, Test
 
 L2_GRID = tuple(10.0**-i for i in range(-1, 7))  # strongest first: 10, 1, ... 1e-6; 7 decades
 TOLERANCE = 1e-5  # of the largest entry of the preconditioned gradient
 MIN_CURVATURE = 1e-5  # of the preconditioner: directions without variance would bring float32's noise to the front
-
-
-def top1(predicted: Tensor, labels: Tensor) -> float:
-    """Accuracy in percent of predicted class indices [n]."""
-    assert len(labels) > 0
-    return 100 * (predicted == labels.to(predicted.device)).double().mean().item()
 
 
 @dataclass(frozen=True)
@@ -31,9 +27,13 @@ class Logistic:
     weight: Tensor  # [C, D]
     bias: Tensor  # [C]
 
-    def predict(self, features: Tensor) -> Tensor:
-        """Class indices [n] of features [n, D]."""
-        return F.linear((features / self.scale - self.mean) / self.std, self.weight, self.bias).argmax(dim=1)
+    def rank(self, features: Tensor) -> Tensor:
+        """Classes [n, min(5, C)] of features [n, D], most likely first."""
+        return ranked(F.linear((features / self.scale - self.mean) / self.std, self.weight, self.bias))
+
+    def classify(self, test: Test) -> Tensor:
+        """Classes [M, min(5, C)] of test images."""
+        return self.rank(test.features)
 
 
 @torch.no_grad()
@@ -81,6 +81,30 @@ def fit_logistic(
         weight, bias = _minimise(x, labels, l2, weight, bias, axes, bias_scale)
         fits.append(Logistic(l2, scale, mean, std, weight, bias))
     return fits
+
+
+def choose_logistic(subject: Subject, train: Tensor, validation: Tensor) -> tuple[Logistic, Tensor]:
+    """Fit on `train`, choose the L2 strength on the validation split, refit on `train` and `validation`.
+
+    Both are positions among the subject's labelled images; of equal strengths the strongest is taken. Returns the fit,
+    and the classes [n_val, min(5, C)] that the first one of this strength gave the whole validation split.
+    """
+    x, y, n = subject.features, subject.labels, subject.n_train
+    fits = fit_logistic(_rows(x, train), y[train], subject.n_classes, L2_GRID)
+    told = [fit.rank(x[n:]) for fit in fits]
+    scores = [top1(classes[:, 0], y[n:]) for classes in told]
+    chosen = scores.index(max(scores))
+    fit = fits[chosen]
+    if len(validation):
+        both = torch.cat([train, validation])
+        (fit,) = fit_logistic(_rows(x, both), y[both], subject.n_classes, [fit.l2], start=fit)
+    return fit, told[chosen]
+
+
+def _rows(x: Tensor, index: Tensor) -> Tensor:
+    """Rows of x [n, D]; no copy of many that follow each other."""
+    first, last = int(index[0]), int(index[-1])
+    return x[first : last + 1] if last - first + 1 == len(index) else x[index.to(x.device)]
 
 
 def _minimise(

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from bench import evaluation
 from bench.config import backbones, presets
 from bench.config.schema import RunConfig, resolve
 from bench.data import datasets
@@ -95,6 +96,7 @@ def _with_fingerprint(
 ) -> RunConfig:
     config = resolve(settings, overrides)
     backbones.check(config.backbone.name)
+    evaluation.parse(config.eval.at_end)
     name, root = config.data.name, image_folder(config.data.name)
     if root is None:
         datasets.entry(name)  # refuses unknown names

@@ -17,7 +17,12 @@ from typing import Any
 
 SCHEMA = 1  # version of config.json and result.json
 
-NOT_HASHED = ("train.threads", "train.checkpoint_epochs", "data.skip_bad")  # they change no result
+NOT_HASHED = (
+    "train.threads",
+    "train.checkpoint_epochs",
+    "data.skip_bad",
+    "eval.at_end",
+)  # they change no encoder, and no number of an evaluation
 
 ADDED: dict[str, Any] = {}
 """Dotted key of a setting that the first version did not have -> its value that means "as before"."""

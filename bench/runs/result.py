@@ -8,7 +8,7 @@ model and left out of tables. The schema version grows when files can no longer 
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench.runs.identity import SCHEMA, other_version
 
@@ -29,10 +29,12 @@ class Part(BaseModel):
 
 
 class Accuracies(Part):
-    test_linear_top1: Percent
-    test_knn_top1: Percent
-    val_linear_top1: Percent
-    val_knn_top1: Percent
+    """None: of an evaluation that was not among eval.at_end."""
+
+    test_linear_top1: Percent | None = None
+    test_knn_top1: Percent | None = None
+    val_linear_top1: Percent | None = None
+    val_knn_top1: Percent | None = None
     online_linear_top1: Percent | None = None
     """Of the layer trained beside the method, on the test images; None where nothing was trained."""
 
@@ -57,6 +59,17 @@ class Choices(Part):
 
 class Metrics(Choices, Diagnostics, Accuracies):
     """The numbers of the trained encoder."""
+
+    @model_validator(mode="after")
+    def _of_something(self) -> "Metrics":
+        if not self.model_fields_set:
+            raise ValueError("no numbers")
+        return self
+
+    def told(self) -> str:
+        """ "linear 93.31 %, kNN 91.09 %"."""
+        shown = {"linear": self.test_linear_top1, "kNN": self.test_knn_top1}
+        return ", ".join(f"{name} {value:.2f} %" for name, value in shown.items() if value is not None)
 
 
 class Timing(Part):
@@ -121,14 +134,14 @@ class Result(Outcome):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ValueError(_first_problem(error)) from None
+            raise ValueError(first_problem(error)) from None
 
     def stored(self) -> dict[str, Any]:
         """What to write as result.json: the fields that were given, in the model's order."""
         return self.model_dump(by_alias=True, exclude_unset=True)
 
 
-def _first_problem(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> str:
     """ "test_linear_top1 is 'high', not a number that can be used"."""
     problem = error.errors(include_url=False)[0]
     *sections, name = (str(part) for part in problem["loc"])

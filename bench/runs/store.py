@@ -8,6 +8,7 @@ results/<experiment>/runs/<run_id>/
     encoder.safetensors  backbone weights
     result.json          written last: its existence is "done"
     error.txt            why the run failed, if it did
+    evaluations/         bench.runs.evaluations: one JSON file an evaluation
     log.txt              what its workers said
 """
 
@@ -79,6 +80,11 @@ class RunDir:
     @property
     def error(self) -> Path:
         return self.path / "error.txt"
+
+    @property
+    def evaluations(self) -> Path:
+        """The folder of its evaluations (bench.runs.evaluations)."""
+        return self.path / "evaluations"
 
     @property
     def log(self) -> Path:

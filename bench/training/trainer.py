@@ -13,11 +13,12 @@ from bench import backbone
 from bench.config.schema import RunConfig
 from bench.data.augment import Augmentation, send
 from bench.data.datasets import Dataset
+from bench.errors import Interrupted
 from bench.evaluation import diagnostics, protocol
+from bench.evaluation.neighbours import knn_top1
 from bench.files import dump_json, is_number, write_atomic
 from bench.runs import provenance
 from bench.runs.claim import Claim
-from bench.runs.result import Metrics, Outcome, Timing
 from bench.runs.store import RunDir
 from bench.seeds import Init, stream
 from bench.training import checkpoint, optim
@@ -29,10 +30,6 @@ from methods.base import Method
 CHECK_STEPS = 50  # steps between reads of the losses from the device: a read waits for all work queued there
 
 log = logging.getLogger("bench")
-
-
-class Interrupted(Exception):
-    """The run was asked to stop; its checkpoint is written."""
 
 
 class NonFinite(RuntimeError):
@@ -128,44 +125,6 @@ class Trainer:
             if (epoch + 1) % self.config.train.checkpoint_epochs == 0 or epoch + 1 == self.epochs:
                 save()
 
-    def result(self, claim: Claim, should_stop: Callable[[], bool]) -> Outcome:
-        """Evaluate the frozen online backbone, and write the encoder. Raises Interrupted."""
-        started = time.perf_counter()
-        network, device = self.method.backbone, self.device
-        if should_stop():
-            raise Interrupted
-        last = self.dir.last_epoch() if self.epochs else {}
-        probes, test_features, test_labels = protocol.evaluate(
-            network,
-            self.dataset,
-            self.config.eval,
-            self.config.augment,
-            self.config.data.size,
-            self.seed,
-            device,
-        )
-        measured = diagnostics.diagnose(self.method, self.dataset, self.augment, self.seed, device)
-        metrics = {
-            **probes,
-            **measured,
-            "online_linear_top1": self.online.top1(test_features, test_labels) if self.epochs else None,
-            "loss": last.get("loss"),
-        }
-        assert set(metrics) <= set(Metrics.model_fields), "a number without a field would reach no table"
-        claim.check()
-        backbone.save(network, self.dir.encoder, self.config.backbone)
-        images = self.step * self.config.train.batch_size
-        most, n_classes = diagnostics.rank_bound(self.method, self.dataset), len(self.dataset.classes)
-        return Outcome(
-            metrics=Metrics.model_validate(metrics),
-            collapsed=diagnostics.is_collapsed(measured["effective_rank"], most, probes["test_knn_top1"], n_classes),
-            timing=Timing(
-                train_seconds=self.seconds,
-                eval_seconds=time.perf_counter() - started,
-                images_per_second=images / self.seconds if self.step else None,
-            ),
-        )
-
     def forward(self, x1: Tensor, x2: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The method's losses of two views [N, 3, S, S], in the run's precision; only `uses_labels` sees labels [N]."""
         with autocast(self.device, self.config):
@@ -244,7 +203,7 @@ class Trainer:
         queries = protocol.features(network, data.images, data.validation, data.mean, data.std, self.device)
         train_labels, labels = data.labels[data.train], data.labels[data.validation]
         k = protocol.default_k(self.config.eval, len(data.train) + len(data.validation))
-        measured["val_knn_top1"] = protocol.knn_top1(bank, train_labels, queries, labels, k, len(data.classes))
+        measured["val_knn_top1"] = knn_top1(bank, train_labels, queries, labels, k, len(data.classes))
         measured["online_linear_top1"] = self.online.top1(queries, labels)
         return measured
 

@@ -22,13 +22,14 @@ import torch
 
 from bench.config.schema import DataConfig, RunConfig
 from bench.data import datasets
-from bench.errors import UserError
+from bench.errors import Interrupted, UserError
 from bench.files import dump_json, parse_json, write_atomic
 from bench.runs import provenance, store
 from bench.runs.claim import Claim, LostClaim
 from bench.runs.identity import completed, dataset_label, run_id
 from bench.runs.result import Provenance, Result
 from bench.training import checkpoint, trainer
+from bench.training.evaluating import at_end
 from bench.training.livelog import LiveLog
 from bench.training.machine import keep_freed_memory, set_determinism
 from bench.training.orders import Orders
@@ -101,7 +102,7 @@ def _execute(
             return
         try:
             _to_the_end(run, record.config, orders, device, {**attempt, "started": _now()}, claim, stop)
-        except trainer.Interrupted:
+        except Interrupted:
             log.info("stopped, to be resumed")
         except LostClaim as error:
             log.warning("%s", error)
@@ -144,8 +145,8 @@ def _to_the_end(
     live = LiveLog(orders.log, run, planned)
     try:
         job.train(claim, stop, live.add)
-        outcome = job.result(claim, stop)
-    except trainer.Interrupted:
+        outcome = at_end(job, claim, stop)
+    except Interrupted:
         claim.owner["step"] = job.step  # for those who ask whether there is progress
         raise
     finally:
@@ -172,7 +173,7 @@ def _to_the_end(
     claim.check()
     write_atomic(run.result, dump_json(result.stored()).encode())
     checkpoint.discard(run)
-    log.info("done: linear %.2f %%, kNN %.2f %%", result.metrics.test_linear_top1, result.metrics.test_knn_top1)
+    log.info("done: %s", result.metrics.told())
 
 
 def _device(orders: Orders) -> torch.device:

@@ -34,8 +34,9 @@ from bench import backbone
 from bench.config.schema import RunConfig
 from bench.data import datasets
 from bench.data.augment import Augmentation
-from bench.evaluation.knn import knn_top1
-from bench.evaluation.logistic import L2_GRID, fit_logistic, top1
+from bench.evaluation.logistic import L2_GRID, fit_logistic
+from bench.evaluation.neighbours import knn_top1
+from bench.evaluation.scores import top1
 from bench.files import dump_json, write_atomic
 from bench.planning import plan
 from bench.runs import provenance, store
@@ -170,7 +171,7 @@ def linear_and_knn() -> None:
         theirs = LogisticRegression(C=1 / (fit.l2 * len(z)), tol=1e-6, max_iter=2000).fit(z, train_y.numpy())
         seconds = time.perf_counter() - begun
         accuracy = 100 * theirs.score(((test_x - fit.mean) / fit.std).numpy(), test_y.numpy())
-        own = top1(fit.predict(test_x), test_y)
+        own = top1(fit.rank(test_x)[:, 0], test_y)
         rows += [
             {"probe": f"linear, l2 = {fit.l2:g}", "top1": own},
             {"probe": f"scikit-learn, l2 = {fit.l2:g}", "seconds": seconds, "top1": accuracy},

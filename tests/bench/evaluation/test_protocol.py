@@ -14,7 +14,8 @@ from bench import backbone
 from bench.config.schema import AugmentConfig, BackboneConfig, EvalConfig
 from bench.data.augment import normalize
 from bench.data.datasets import Dataset
-from bench.evaluation import crops, knn, logistic, protocol
+from bench.evaluation import EVALUATIONS, crops, judge, logistic, neighbours, protocol, scores
+from bench.evaluation.subject import Subject
 
 CPU = torch.device("cpu")
 CROPS = AugmentConfig(crop_min=0.5, flip=0.0)
@@ -52,8 +53,20 @@ def make_backbone() -> nn.Module:
     return network
 
 
-def run(network: nn.Module, data: Dataset, **config: Any) -> tuple[dict[str, float], Tensor, Tensor]:
-    return protocol.evaluate(network, data, EvalConfig(**config), CROPS, 12, 0, CPU)
+def subject(network: nn.Module, data: Dataset, device: torch.device = CPU, **config: Any) -> Subject:
+    place = (data.mean, data.std, 12, device, 0)
+    return Subject("x", network, data, data.name, *place, EvalConfig(**config), CROPS)
+
+
+def run(network: nn.Module, data: Dataset, device: torch.device = CPU, **config: Any) -> dict[str, float]:
+    """What linear and kNN find, by the names of a run's result."""
+    judged = subject(network, data, device, **config)
+    found: dict[str, float] = {}
+    for name in ("linear", "knn"):
+        (score,) = judge.judge(EVALUATIONS[name](), judged).scores
+        found |= {f"test_{name}_top1": score.test_top1, f"val_{name}_top1": score.val_top1}
+        found |= {f"{name}_{key}": value for key, value in score.chosen.items()}
+    return found
 
 
 def test_features_are_the_eval_mode_outputs_of_the_centre_view() -> None:
@@ -94,22 +107,22 @@ def test_evaluation_changes_nothing(probe: str, monkeypatch: pytest.MonkeyPatch)
 def test_metrics_by_hand() -> None:
     """Every number from the features again, with the parts that test_probes checks against scikit-learn."""
     network, data = make_backbone(), dataset()
-    metrics, test, test_labels = run(network, data)
+    metrics, test = run(network, data), subject(network, data).test
     images, labels = digit_images()
     x = protocol.features(network, images, None, data.mean, data.std, CPU)
-    torch.testing.assert_close(test, x[600:])
-    assert torch.equal(test_labels, labels[600:])
+    torch.testing.assert_close(test.features, x[600:])
+    assert torch.equal(test.labels, labels[600:])
 
-    assert metrics["val_knn_top1"] == knn.knn_top1(x[:400], labels[:400], x[400:500], labels[400:500], 20, 10)
-    assert metrics["test_knn_top1"] == knn.knn_top1(x[:500], labels[:500], x[600:], labels[600:], 20, 10)
-    scores = {}
+    assert metrics["val_knn_top1"] == neighbours.knn_top1(x[:400], labels[:400], x[400:500], labels[400:500], 20, 10)
+    assert metrics["test_knn_top1"] == neighbours.knn_top1(x[:500], labels[:500], x[600:], labels[600:], 20, 10)
+    tried = {}
     for l2 in logistic.L2_GRID:
         fit = logistic.fit_logistic(x[:400], labels[:400], 10, [l2])[0]
-        scores[l2] = logistic.top1(fit.predict(x[400:500]), labels[400:500])
-    assert metrics["val_linear_top1"] == pytest.approx(max(scores.values()), abs=1)  # one image of 100
-    assert scores[metrics["linear_l2"]] >= max(scores.values()) - 1
+        tried[l2] = scores.top1(fit.rank(x[400:500])[:, 0], labels[400:500])
+    assert metrics["val_linear_top1"] == pytest.approx(max(tried.values()), abs=1)  # one image of 100
+    assert tried[metrics["linear_l2"]] >= max(tried.values()) - 1
     fit = logistic.fit_logistic(x[:500], labels[:500], 10, [metrics["linear_l2"]])[0]
-    assert metrics["test_linear_top1"] == pytest.approx(logistic.top1(fit.predict(x[600:]), labels[600:]), abs=0.4)
+    assert metrics["test_linear_top1"] == pytest.approx(scores.top1(fit.rank(x[600:])[:, 0], labels[600:]), abs=0.4)
     assert metrics["test_linear_top1"] > 50
 
 
@@ -125,8 +138,8 @@ def test_the_test_split_is_read_once_when_all_is_chosen(probe: str, monkeypatch:
 
         return call
 
-    for name in ("fit_logistic", "crop_heads"):
-        monkeypatch.setattr(protocol, name, watched("fit", getattr(protocol, name)))
+    for module, name in ((logistic, "fit_logistic"), (crops, "crop_heads")):
+        monkeypatch.setattr(module, name, watched("fit", getattr(module, name)))
     images, labels = digit_images()
     run(make_backbone(), dataset(watched("test", lambda: (images[600:], labels[600:]))), probe=probe)
     assert events == ["fit", "fit", "test"]
@@ -134,8 +147,8 @@ def test_the_test_split_is_read_once_when_all_is_chosen(probe: str, monkeypatch:
 
 def test_test_labels_decide_nothing_but_the_test_scores() -> None:
     images, labels = digit_images()
-    honest, _, _ = run(make_backbone(), dataset())
-    shuffled, _, _ = run(make_backbone(), dataset(lambda: (images[600:], (labels[600:] + 1) % 10)))
+    honest = run(make_backbone(), dataset())
+    shuffled = run(make_backbone(), dataset(lambda: (images[600:], (labels[600:] + 1) % 10)))
     for key in ("linear_l2", "val_linear_top1", "val_knn_top1"):
         assert honest[key] == shuffled[key]
     assert shuffled["test_linear_top1"] < 10
@@ -144,12 +157,12 @@ def test_test_labels_decide_nothing_but_the_test_scores() -> None:
 def test_of_equal_strengths_the_strongest_is_chosen() -> None:
     data = dataset()
     blank = replace(data, images=torch.full_like(data.images, 128))  # nothing to learn: all strengths score the same
-    metrics, _, _ = run(make_backbone(), blank)
+    metrics = run(make_backbone(), blank)
     assert metrics["linear_l2"] == max(logistic.L2_GRID)
 
 
 def test_evaluation_is_reproducible() -> None:
-    (first, _, _), (second, _, _) = run(make_backbone(), dataset()), run(make_backbone(), dataset())
+    first, second = run(make_backbone(), dataset()), run(make_backbone(), dataset())
     assert first == second
 
 
@@ -161,7 +174,7 @@ def test_default_k() -> None:
 
 def test_augmented_probe_learns_and_is_reproducible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crops, "CROP_EPOCHS", 25)
-    (first, _, _), (second, _, _) = (run(make_backbone(), dataset(), probe="augmented") for _ in range(2))
+    first, second = (run(make_backbone(), dataset(), probe="augmented") for _ in range(2))
     assert first == second
     assert first["test_linear_top1"] > 30  # chance is 10
     assert first["val_linear_top1"] > 30
@@ -171,18 +184,18 @@ def test_augmented_probe_learns_and_is_reproducible(monkeypatch: pytest.MonkeyPa
 def test_augmented_probe_survives_a_rate_that_diverges(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rates are trained side by side: one that overflows must leave the others alone."""
     monkeypatch.setattr(crops, "CROP_EPOCHS", 4)
-    sane, _, _ = run(make_backbone(), dataset(), probe="augmented")
+    sane = run(make_backbone(), dataset(), probe="augmented")
     assert sane["linear_lr"] < 1e30
-    monkeypatch.setattr(protocol, "LR_GRID", (*crops.LR_GRID, 1e38))
-    assert run(make_backbone(), dataset(), probe="augmented")[0] == sane
+    monkeypatch.setattr(crops, "LR_GRID", (*crops.LR_GRID, 1e38))
+    assert run(make_backbone(), dataset(), probe="augmented") == sane
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
 def test_evaluation_on_a_gpu_as_on_the_cpu() -> None:
     network = make_backbone()
-    on_cpu, _, _ = run(network, dataset())
+    on_cpu = run(network, dataset())
     device = torch.device("cuda")
-    on_gpu, _, _ = protocol.evaluate(network.to(device), dataset(), EvalConfig(), CROPS, 12, 0, device)
+    on_gpu = run(network.to(device), dataset(), device)
     assert on_gpu["test_knn_top1"] == pytest.approx(on_cpu["test_knn_top1"], abs=2)
     assert on_gpu["test_linear_top1"] == pytest.approx(on_cpu["test_linear_top1"], abs=2)

@@ -8,10 +8,13 @@ from torch import Tensor, nn
 from bench.config.schema import AugmentConfig, EvalConfig
 from bench.data.datasets import Dataset
 from bench.evaluation.diagnostics import effective_rank, feature_std
-from bench.evaluation.knn import knn_top1
-from bench.evaluation.logistic import fit_logistic, top1
-from bench.evaluation.protocol import evaluate
+from bench.evaluation.judge import judge
+from bench.evaluation.linear import Linear
+from bench.evaluation.logistic import fit_logistic
+from bench.evaluation.neighbours import knn_top1
 from bench.evaluation.scale import rescaled, scales, unit
+from bench.evaluation.scores import top1
+from bench.evaluation.subject import Subject
 from bench.training.online import OnlineProbe
 from methods.base import Method
 
@@ -32,7 +35,7 @@ def test_probes_do_not_depend_on_the_scale(clusters: tuple[Tensor, Tensor], scal
     x = x * scale
     assert knn_top1(x[:30], labels[:30], x[30:], labels[30:], 5, 3) == 100
     (fit,) = fit_logistic(x[:30], labels[:30], 3, [1e-2])
-    assert top1(fit.predict(x[30:]), labels[30:]) == 100
+    assert top1(fit.rank(x[30:])[:, 0], labels[30:]) == 100
 
 
 class Scaled(nn.Module):
@@ -72,8 +75,10 @@ def test_layers_trained_on_crops_do_not_depend_on_the_scale(clusters: tuple[Tens
     network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.ConstantPad1d((0, 2), 0.5), Scaled(scale))
     network.num_features = 5  # type: ignore[assignment]
     crops = AugmentConfig(jitter=0, gray=0)
-    metrics, _, _ = evaluate(network, data, EvalConfig(probe="augmented"), crops, 4, 0, torch.device("cpu"))
-    assert metrics["test_linear_top1"] == 100
+    place = (data.mean, data.std, 4, torch.device("cpu"), 0)
+    subject = Subject("x", network, data, "x", *place, EvalConfig(), crops)
+    (score,) = judge(Linear(probe="augmented"), subject).scores
+    assert score.test_top1 == 100
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -87,14 +92,14 @@ def test_a_huge_dimension_does_not_hide_the_others(clusters: tuple[Tensor, Tenso
     x, labels = clusters
     huge = torch.cat([x, 1e25 * torch.randn(60, 1, generator=torch.Generator().manual_seed(1))], dim=1)
     (fit,) = fit_logistic(huge[:30], labels[:30], 3, [1e-2])
-    assert top1(fit.predict(huge[30:]), labels[30:]) > 90
+    assert top1(fit.rank(huge[30:])[:, 0], labels[30:]) > 90
 
 
 def test_features_that_say_nothing_are_no_error() -> None:
     labels = torch.arange(8) % 2
     for x in (torch.zeros(8, 3), torch.full((8, 3), 1e-30), torch.full((8, 3), 1e30)):
         (fit,) = fit_logistic(x, labels, 2, [1.0])
-        assert top1(fit.predict(x), labels) == 50
+        assert top1(fit.rank(x)[:, 0], labels) == 50
         assert knn_top1(x, labels, x, labels, 4, 2) == 50
         assert effective_rank(x).item() == pytest.approx(1, abs=1e-4)
 

@@ -59,10 +59,10 @@ def test_a_setting_that_is_added_changes_no_hash_at_the_value_that_means_as_befo
 def test_an_older_config_is_completed_by_what_its_settings_meant_then(
     config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(identity, "ADDED", {"optim.betas": [0.9, 0.999], "eval.at_end": ["linear", "knn"]})
+    monkeypatch.setattr(identity, "ADDED", {"optim.betas": [0.9, 0.999], "eval.bank": ["linear", "knn"]})
     whole = identity.completed(config)
     assert whole["optim"] == {**config["optim"], "betas": [0.9, 0.999]}
-    assert whole["eval"] == {**config["eval"], "at_end": ["linear", "knn"]}
+    assert whole["eval"] == {**config["eval"], "bank": ["linear", "knn"]}
     assert "betas" not in config["optim"]  # a copy
     assert identity.config_hash(whole) == identity.config_hash(config)
 

@@ -27,7 +27,7 @@ def with_metric(value: Any, name: str = "test_linear_top1") -> dict[str, Any]:
         ({"schema": 1, "run_id": RUN}, "no metrics"),
         (fake_result(RUN, seed="0"), "seed is '0': input should be a valid integer"),
         (fake_result(RUN, timing={"train_seconds": 10**400}), "train_seconds is 1000"),
-        (fake_result(RUN, metrics={}), "no metrics.test_linear_top1"),
+        (fake_result(RUN, metrics={}), "metrics is {}: value error, no numbers"),
         (with_metric("high"), "test_linear_top1 is 'high', not a number that can be used"),
         (with_metric(True), "test_linear_top1 is True, not a number that can be used"),
         (with_metric(100.1), "test_linear_top1 is 100.1, not a percentage"),

@@ -18,8 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.config.schema import RunConfig
 from bench.data import datasets
-from bench.errors import UserError
-from bench.evaluation import protocol
+from bench.errors import Interrupted, UserError
+from bench.evaluation import logistic
 from bench.evaluation.logistic import L2_GRID
 from bench.files import dump_json
 from bench.planning import plan
@@ -27,6 +27,7 @@ from bench.runs.claim import Claim
 from bench.runs.result import Outcome
 from bench.runs.store import RunDir
 from bench.training import checkpoint, trainer
+from bench.training.evaluating import at_end
 from bench.training.machine import set_determinism
 from bench.training.trainer import Trainer
 from methods import METHODS
@@ -65,7 +66,7 @@ def start(
     """A planned run, ready to train: start("raft", seed=3, optim__lr="0.1"). Its linear probe has two strengths."""
     threads = torch.get_num_threads()
     set_determinism(1)
-    monkeypatch.setattr(protocol, "L2_GRID", L2_GRID[:2])
+    monkeypatch.setattr(logistic, "L2_GRID", L2_GRID[:2])
 
     def make(method: str, seed: int = 0, where: str = "x", device: str = "cpu", **overrides: str) -> Trainer:
         if device == "cuda" and not torch.cuda.is_available():
@@ -83,7 +84,7 @@ def to_the_end(job: Trainer, should_stop: Callable[[], bool] = lambda: False) ->
     assert claim is not None
     with claim:
         job.train(claim, should_stop)
-        return job.result(claim, should_stop)
+        return at_end(job, claim, should_stop)
 
 
 def stop_at(step: int) -> Callable[[], bool]:
@@ -166,7 +167,7 @@ def test_a_seed_gives_every_method_the_same_backbone_batches_and_views(
             return views
 
         monkeypatch.setattr(job, "augment", record)
-        with pytest.raises(trainer.Interrupted):
+        with pytest.raises(Interrupted):
             to_the_end(job, stop_at(3))
         seen[name] = draws
     reference = seen.pop("raft")
@@ -204,7 +205,7 @@ def test_a_run_that_was_stopped_anywhere_ends_with_the_bits_of_one_that_was_not(
         assert to_the_end(again).metrics == expected.metrics
         return
     for steps in (0, 2, 5, 4):  # within an epoch, at its end, and again within one, resumed each time
-        with pytest.raises(trainer.Interrupted):
+        with pytest.raises(Interrupted):
             to_the_end(start(name, where="stopped", device=device), stop_at(steps))
     resumed = start(name, where="stopped", device=device)
     result = to_the_end(resumed)
@@ -242,7 +243,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_bits_stay_the_same(
     whole = start("simsiam", where="whole")
     expected = to_the_end(whole)
     for steps in (6, 5):
-        with pytest.raises(trainer.Interrupted):
+        with pytest.raises(Interrupted):
             to_the_end(start("simsiam", where="damaged"), stop_at(steps))
     job = start("simsiam", where="damaged")
     content = job.dir.checkpoint.read_bytes()
@@ -467,7 +468,7 @@ def test_evaluation_changes_no_parameter_no_buffer_and_no_mode(start: Callable[.
         job.train(claim, lambda: False)
         before = {k: v.clone() for k, v in job.method.state_dict().items()}
         modes = [module.training for module in job.method.modules()]
-        job.result(claim, lambda: False)
+        at_end(job, claim, lambda: False)
     after = job.method.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert [module.training for module in job.method.modules()] == modes
