@@ -59,7 +59,7 @@ def _flag(name: str) -> Any:
     field = SweepOptions.model_fields[name]
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     names = [f"--{name.replace('_', '-')}", *([str(extra["short"])] if "short" in extra else [])]
-    default = "" if field.is_required() or not field.default else f" (default: {field.default})"
+    default = "" if not field.default else f" (default: {field.default})"
     kinds = (field.annotation, *get_args(field.annotation))
     limits: dict[str, Any] = {"min": 1} if int in kinds else {}
     kind: Any = list[str] if name in ("set", "grid") else int if int in kinds else str
@@ -96,7 +96,7 @@ def run(
 
 
 @app.command()
-@_takes(SweepOptions.model_fields)
+@_takes(name for name in SweepOptions.model_fields if name != "entry")
 def sweep(
     file: SweepFile = None,
     results: Results = Path("results"),

@@ -90,11 +90,12 @@ def print_runs(sweep: Request, selection: Selection, console: Console) -> None:
         groups.setdefault(f"{run['method']}-{run['config_hash']}", []).append(run)
     for name, runs in groups.items():
         overrides = " ".join(f"{key}={value}" for key, value in runs[0]["overrides"].items())
+        label = f"  {runs[0]['entry']}" if "entry" in runs[0] else ""
         seeds: dict[str, list[int]] = {}
         for run in runs:
             seeds.setdefault(selection.states[run["run_id"]], []).append(run["seed"])
         told = ", ".join(f"{len(own)} {state} (seeds {seed_list(own)})" for state, own in seeds.items())
-        console.print(f"  {f'{name}  {overrides}'.rstrip()}: {told}", soft_wrap=True)
+        console.print(f"  {f'{name}{label}  {overrides}'.rstrip()}: {told}", soft_wrap=True)
     for note in selection.notes:
         console.print(f"note: {note}", style="yellow", soft_wrap=True)
     if counts["unknown"]:

@@ -49,7 +49,8 @@ def test_a_sweep_file_plans_its_runs(
             (folder / f"{i}.jpg").touch()
     bench("sweep", str(file), "--on", "dry")
     said = sweep_file.options(file, {})
-    n = len(said.method.split(",")) * int(said.seeds) * math.prod(map(len, said.grid.values()))
+    rows = len([*filter(None, said.method.split(",")), *said.entry])
+    n = rows * int(said.seeds) * math.prod(map(len, said.grid.values()))
     assert capsys.readouterr().out.startswith(f"{said.experiment}: {n} runs\n")
 
 

@@ -4,13 +4,15 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bench.planning.entries import Entry
+
 
 class SweepOptions(BaseModel):
     """Options of `bench sweep` and keys of a sweep file; their docstrings are the command line's help."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    method: str = Field(json_schema_extra={"short": "-m"})
+    method: str = Field("", json_schema_extra={"short": "-m"})
     """Methods, separated by commas; see `bench list methods`."""
     seeds: str = Field("1", json_schema_extra={"short": "-s"})
     """How many seeds (5 is 0 to 4), or which (3,7)."""
@@ -20,6 +22,8 @@ class SweepOptions(BaseModel):
     """KEY=VALUE: change a setting; see `bench list keys`."""
     grid: dict[str, list[str]] = {}
     """KEY=VALUE,VALUE: search these; all combinations."""
+    entry: list[Entry] = []
+    """Rows of the leaderboard beside `method`: the [[entry]] tables of a sweep file; no flag."""
     experiment: str = ""
     """Name of the folder in the results; by default the preset's name."""
     on: Literal["local", "slurm", "dry"] = "local"

@@ -13,6 +13,7 @@ from bench.config import backbones, presets
 from bench.config.schema import RunConfig, resolve
 from bench.data import datasets
 from bench.errors import UserError, unknown
+from bench.planning.entries import Entry
 from bench.runs import store
 from bench.runs.identity import FOLDER, SCHEMA, config_hash, image_folder, run_id
 from methods import METHODS
@@ -55,7 +56,7 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def plan(
-    methods: Sequence[str],
+    entries: Sequence[Entry | str],
     seeds: Sequence[int],
     preset: str,
     overrides: Mapping[str, str],
@@ -64,16 +65,24 @@ def plan(
 ) -> list[dict[str, Any]]:
     """Contents of the config.json of every run, validated; seeds vary slowest, so a stopped sweep has whole seeds.
 
-    `grid` maps a dotted key to its values; every combination is a grid point. Raises UserError.
+    entries: rows of the leaderboard; a method's name is the entry of that name. An entry's own settings win over
+    `overrides`. `grid` maps a dotted key to its values; every combination is a grid point. Raises UserError.
     """
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     fingerprint = cache(datasets.fingerprint)  # a folder is read once, not once a method
-    configs: list[tuple[dict[str, Any], dict[str, str]]] = []
-    for method in methods:
+    configs: list[tuple[dict[str, Any], dict[str, str], Entry]] = []
+    known: dict[str, Entry] = {}
+    for entry in (Entry(given) if isinstance(given, str) else given for given in entries):
         for point in points:
-            chosen = {**overrides, **point}
-            config = _with_fingerprint(presets.values(preset, method), chosen, fingerprint)
-            configs.append((config.model_dump(mode="json"), chosen))
+            chosen = {**overrides, **entry.overrides, **point}
+            config = _with_fingerprint(presets.values(preset, entry.method), chosen, fingerprint)
+            values = config.model_dump(mode="json")
+            other = known.setdefault(config_hash(values), entry)
+            if other is not entry:
+                raise UserError(
+                    f"entries {other.name!r} and {entry.name!r} have the same settings: these are the same runs"
+                )
+            configs.append((values, chosen, entry))
     return [
         {
             "schema": SCHEMA,
@@ -84,10 +93,12 @@ def plan(
             "seed": seed,
             "config_hash": config_hash(config),
             "overrides": chosen,
+            **({"entry": entry.label} if entry.label else {}),
+            **({"entry_keys": list(entry.overrides)} if entry.overrides else {}),
             "config": config,
         }
         for seed in seeds
-        for config, chosen in configs
+        for config, chosen, entry in configs
     ]
 
 

@@ -9,6 +9,13 @@ train.epochs = 100
 
 [grid]
 optim.lr = [0.3, 1.0]
+
+Rows of the leaderboard beside, or in place of, `method`:
+
+[[entry]]
+label = "RAFT, no predictor"
+method = "raft"
+set = { "method.predictor" = "none" }
 """
 
 from collections.abc import Mapping
@@ -19,18 +26,22 @@ from pydantic import ValidationError
 
 from bench.config.schema import parse_overrides
 from bench.errors import UserError, unknown
-from bench.planning import plan
+from bench.planning import entries, plan
+from bench.planning.entries import Entry
 from bench.planning.options import SweepOptions
 from bench.planning.toml import line_of, read_toml
+from methods import METHODS
 
 FIELDS = SweepOptions.model_fields
 WORDS_OR_NUMBERS = ("seeds", "gpus", "time")
+ENTRY_KEYS = ("label", "method", "set")
 
 
 def options(file: Path | None, flags: Mapping[str, Any]) -> SweepOptions:
     """What a sweep was asked for: flags (None: not given) over the file over defaults.
 
     `set` and `grid` are overridden key by key; a key that the flags fix is no longer searched, and the other way round.
+    `--method` selects among the entries of a file that has some; what an entry sets, no flag changes.
     Raises UserError, naming file and line where the file is wrong.
     """
     given = {key: value for key, value in flags.items() if value is not None}
@@ -38,14 +49,19 @@ def options(file: Path | None, flags: Mapping[str, Any]) -> SweepOptions:
         "set": parse_overrides(given.pop("set", [])),
         "grid": parse_grid(given.pop("grid", [])),
     }
-    values: dict[str, Any] = {**(load(file) if file else {}), **given}
+    loaded = load(file) if file else {}
+    values: dict[str, Any] = {**loaded, **given}
     for name, other in (("set", "grid"), ("grid", "set")):
         kept = {key: value for key, value in values.get(name, {}).items() if key not in own[other]}
         values[name] = {**kept, **own[name]}
     for key in values["grid"]:
         if key in values["set"]:
             raise UserError(f"{key} is both set and searched: name it in --set or in --grid")
-    if not values.get("method"):
+    if file and values.get("entry"):
+        _check_searched(file, values["entry"], values["grid"], own)
+        if "method" in given:
+            values |= _selected(file, loaded, given["method"])
+    elif not values.get("method"):
         raise UserError("which methods? give --method, or a sweep file with a line: method = [...]")
     for key, field in FIELDS.items():
         if get_origin(field.annotation) is Literal and values.get(key, field.default) not in get_args(field.annotation):
@@ -61,7 +77,7 @@ def planned(file: Path | None, asked: SweepOptions) -> list[dict[str, Any]]:
     """The runs of a sweep. Raises UserError, naming the line of `file` that it is about if there is one."""
     try:
         runs = plan.plan(
-            plan.parse_methods(asked.method),
+            _rows(asked.method, asked.entry),
             plan.parse_seeds(asked.seeds),
             asked.preset,
             asked.set,
@@ -69,13 +85,55 @@ def planned(file: Path | None, asked: SweepOptions) -> list[dict[str, Any]]:
             asked.experiment or asked.preset,
         )
     except UserError as error:
-        for table, keys in (("set", asked.set), ("grid", asked.grid)) if file else ():
-            for key in keys:
-                if file and (repr(key) in str(error) or f"{key}=" in str(error)):
-                    line = line_of(file, key.rpartition(".")[2], table)
-                    raise UserError(f"{file}:{line}: {error}" if line else str(error)) from None
-        raise
+        line = _line_of_setting(file, asked, str(error)) if file else 0
+        raise UserError(f"{file}:{line}: {error}" if line else str(error)) from None
     return list({run["run_id"]: run for run in runs}.values())  # 0.1 and 0.10 are one grid point
+
+
+def _rows(methods: str, own: list[Entry]) -> list[Entry]:
+    """All entries: methods are entries of their own name. Raises UserError."""
+    return [*map(Entry, plan.parse_methods(methods) if methods else ()), *own]
+
+
+def _check_searched(
+    file: Path, own: list[Entry], grid: Mapping[str, Any], flags: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Raises UserError if something else sets or searches what an entry sets: its label would not say what it is."""
+    for number, entry in enumerate(own, start=1):
+        for key in entry.overrides:
+            flag = next((name for name in ("set", "grid") if key in flags[name]), "")
+            if flag:
+                raise UserError(f"--{flag} {key}: entry {entry.name!r} of {file} sets it; change it there")
+            if key in grid:
+                line = line_of(file, key.rpartition(".")[2], "entry", number)
+                raise UserError(f"{file}:{line}: entry {entry.name!r} sets {key}, which [grid] searches: name it once")
+
+
+def _selected(file: Path, loaded: Mapping[str, Any], methods: str) -> dict[str, Any]:
+    """Of a file's rows those of these methods. Raises UserError if a method has none."""
+    wanted = plan.parse_methods(methods)
+    rows = _rows(loaded.get("method", ""), loaded["entry"])
+    for method in wanted:
+        if not any(row.method == method for row in rows):
+            there = ", ".join(dict.fromkeys(row.method for row in rows))
+            raise UserError(f"--method {method}: no entry of {file} has it; they have {there}")
+    plain = [row.method for row in rows if row.method in wanted and row not in loaded["entry"]]
+    return {"method": ",".join(plain), "entry": [row for row in loaded["entry"] if row.method in wanted]}
+
+
+def _line_of_setting(file: Path, asked: SweepOptions, problem: str) -> int:
+    """The line of the setting that a problem is about; 0 if it is about none in the file."""
+
+    for number, entry in enumerate(asked.entry, start=1):
+        for key, value in entry.overrides.items():
+            signs = (f"{key}={value!r}", f"key {key!r}", f"key of {entry.method} {key!r}")
+            if any(sign in problem for sign in signs):
+                return line_of(file, key.rpartition(".")[2], "entry", number)
+    for table, keys in (("set", asked.set), ("grid", asked.grid)):
+        for key in keys:
+            if repr(key) in problem or f"{key}=" in problem:
+                return line_of(file, key.rpartition(".")[2], table)
+    return 0
 
 
 def parse_grid(settings: list[str]) -> dict[str, list[str]]:
@@ -98,10 +156,37 @@ def load(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in values.items():
         try:
-            found[key] = _flag(key, value)
+            found[key] = _tables(key, value) if key == "entry" else _flag(key, value)
         except ValueError as error:
             inner = str(error).partition(" = ")[0].rpartition(".")[2]  # of [set] or [grid]
             raise UserError(f"{path}:{line_of(path, inner, key) or line_of(path, key)}: {error}") from None
+    if "entry" in found:
+        found["entry"] = _entries(path, found["entry"], found.get("method", ""))
+    return found
+
+
+def _entries(path: Path, tables: list[dict[str, Any]], methods: str) -> list[Entry]:
+    """The [[entry]] tables of a file, whose `method` is given too. Raises UserError naming file and line."""
+    plain = _rows(methods, [])
+    found: list[Entry] = []
+    for number, table in enumerate(tables, start=1):
+        key = "entry"
+        try:
+            for key in table:
+                if key not in ENTRY_KEYS:
+                    raise unknown("key of [[entry]]", key, ENTRY_KEYS)
+            key = "method" if "method" in table else "entry"
+            method = _word(table, "method").strip()
+            if method not in METHODS:
+                raise unknown("method", method, METHODS)
+            key = "set"
+            overrides = {name: _scalar(name, each) for name, each in _dotted("set", table.get("set", {})).items()}
+            key = "label"
+            label = entries.label_of(_word(table, "label"), method) if "label" in table else ""
+            found.append(Entry(method, label, overrides))
+            entries.check_names([*plain, *found])
+        except ValueError as error:
+            raise UserError(f"{path}:{line_of(path, key, 'entry', number)}: {error}") from None
     return found
 
 
@@ -135,6 +220,21 @@ def _dotted(key: str, table: Any, prefix: str = "") -> dict[str, Any]:
         dotted = f"{prefix}{name}"
         found.update(_dotted(key, value, f"{dotted}.") if isinstance(value, dict) else {dotted: value})
     return found
+
+
+def _tables(key: str, value: Any) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        raise ValueError(f"{key} should be tables: [[{key}]]")
+    return value
+
+
+def _word(table: Mapping[str, Any], key: str) -> str:
+    value = table.get(key)
+    if not isinstance(value, str):
+        raise ValueError(
+            "an entry needs a method" if value is None else f"{key} = {value!r}: should be a text in quotes"
+        )
+    return value
 
 
 def _values(key: str, value: Any) -> list[str]:

@@ -39,15 +39,24 @@ def _text(path: Path) -> str:
     return content.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
 
 
-def line_of(path: Path, key: str, table: str = "") -> int:
-    """The line (from 1) of `key`, or of a dotted key that ends or begins with it, in [table]; 0 if it is not found."""
+def line_of(path: Path, key: str, table: str = "", nth: int = 0) -> int:
+    """The line (from 1) of `key`, or of a dotted key that ends or begins with it, in [table]; 0 if it is not found.
+
+    nth: which [[table]] of several, from 1; the line of its header if it does not show the key.
+    """
+    assigned = re.compile(rf"""(?:.*[{{,])?\s*["']?(?:[\w."'-]*\.)?{re.escape(key)}["']?\s*[=.]""")
     within = ""
-    name = re.escape(key)
+    tables = first = 0
     for number, line in enumerate(_text(path).splitlines(), start=1):
         if header := re.match(r"\s*\[{1,2}\s*([^\[\]]+?)\s*\]", line):
             within = header[1].replace('"', "").replace("'", "")
+            tables += within == table
+            if nth and tables != nth:
+                within = ""
+            elif nth and not first:
+                first = number
             if within in (key, f"{table}.{key}"):
                 return number
-        elif within.split(".")[0] == table and re.match(rf"""\s*["']?(?:[\w."'-]*\.)?{name}["']?\s*[=.]""", line):
+        elif within.split(".")[0] == table and assigned.match(line):
             return number
-    return 0
+    return first

@@ -1,7 +1,7 @@
 """Run directories: layout, atomic writes, states. No shared file and no database; who may write is claim.py's.
 
 results/<experiment>/runs/<run_id>/
-    config.json          the run as planned: resolved config, seed, preset, overrides
+    config.json          the run as planned: resolved config, seed, preset, overrides, label
     claim-<k>.json       who executes it (bench.runs.claim)
     checkpoint.pt, checkpoint.previous.pt    while running
     metrics.jsonl        one JSON object a logged epoch
@@ -39,6 +39,9 @@ MAX_NAME = 200  # characters of an experiment's name; file systems end at 255, a
 REFERENCE = "reference"
 """results/reference/<name>/ are committed results: experiments only where --results names that folder."""
 
+
+LABEL = ("entry", "entry_keys")
+"""In config.json: what tables call the run's row, and the settings that the row is about. No part of a result."""
 
 _SCHEMA = re.compile(rb'"schema":\s*([^\s,}]*)')
 
@@ -156,16 +159,19 @@ def experiment_dir(results: Path, experiment: str) -> Path:
 
 
 def plan_run(experiment: Path, planned: Mapping[str, Any]) -> RunDir:
-    """Write `planned` as config.json of its run directory, unless the run has begun. Raises UserError if it cannot.
+    """Write `planned` as config.json of its run directory. Raises UserError if it cannot.
 
-    A config.json that cannot be read is written anew: the directory's name holds the hash of what was in it.
+    Of a run that has begun only the LABEL changes. A config.json that cannot be read is written anew: the directory's
+    name holds the hash of what was in it.
     """
     run = RunDir(experiment / "runs" / planned["run_id"])
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         content = dump_json(planned).encode()
         before = run.config.read_bytes() if run.config.exists() else b""
-        if before != content and (newest_claim(run.path) is None or not _is_object(before)):
+        if before != content and newest_claim(run.path) is not None:
+            content = _relabelled(before, planned) or content
+        if before != content:
             write_atomic(run.config, content)  # until it begins, settings that change no result may change
     except OSError as error:
         raise UserError(f"cannot write results to {experiment}: {error.strerror or error}") from error
@@ -257,11 +263,18 @@ def _result(run: RunDir) -> "Result":
     return result
 
 
-def _is_object(content: bytes) -> bool:
+def _relabelled(before: bytes, planned: Mapping[str, Any]) -> bytes:
+    """A config.json with the label of `planned`; b"" if it cannot be read."""
     try:
-        return isinstance(parse_json(content.decode()), dict)
+        values = parse_json(before.decode())
     except (ValueError, RecursionError):
-        return False
+        return b""
+    if not isinstance(values, dict):
+        return b""
+    if all(values.get(key) == planned.get(key) for key in LABEL):
+        return before
+    kept = {key: value for key, value in values.items() if key not in LABEL}
+    return dump_json({**kept, **{key: planned[key] for key in LABEL if key in planned}}).encode()
 
 
 def _object(path: Path) -> dict[str, Any]:

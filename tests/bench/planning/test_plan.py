@@ -1,6 +1,7 @@
 """Methods x seeds x grid points become runs; wrong names are refused before anything is written."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_results import fake_result
@@ -8,6 +9,7 @@ from fake_results import fake_result
 from bench.errors import UserError
 from bench.files import dump_json
 from bench.planning import plan
+from bench.planning.entries import Entry
 from bench.planning.prepare import prepare
 from bench.runs import store
 
@@ -70,6 +72,33 @@ def test_planning_writes_each_run_once_and_leaves_begun_runs_alone(tmp_path: Pat
     (first.path / "claim-1.json").write_text("{}")
     plan.write(plan.plan(["raft"], [0], "quick", {}, {}, "x"), tmp_path)
     assert store.read_run(first).config["config"]["train"]["threads"] == 2
+
+
+def test_only_the_label_of_a_run_that_has_begun_changes(tmp_path: Path) -> None:
+    def planned(label: str, **overrides: str) -> dict[str, Any]:
+        entry = Entry("raft", label, {"method.predictor": "none"} if label else {})
+        (run,) = plan.plan([entry], [0], "quick", {"method.predictor": "none", **overrides}, {}, "x")
+        return run
+
+    (run,) = plan.write([planned("old name")], tmp_path)
+    first = store.read_run(run).config
+    (run.path / "claim-1.json").write_text("{}")
+    run.result.write_text(dump_json(fake_result(run.run_id)))
+    plan.write([planned("new name", **{"train.threads": "2"})], tmp_path)
+    assert store.read_run(run).config == {**first, "entry": "new name"}
+    (plain,) = plan.plan(["raft"], [0], "quick", {"method.predictor": "none"}, {}, "x")
+    plan.write([plain], tmp_path)
+    assert store.read_run(run).config == {k: v for k, v in first.items() if k not in ("entry", "entry_keys")}
+    assert store.read_run(run).state == "done"
+
+
+def test_planning_again_leaves_the_files_of_begun_runs_alone(tmp_path: Path) -> None:
+    planned = plan.plan([Entry("raft", "mine")], [0], "quick", {}, {}, "x")
+    (run,) = plan.write(planned, tmp_path)
+    (run.path / "claim-1.json").write_text("{}")
+    before = run.config.stat()
+    plan.write(planned, tmp_path)
+    assert (run.config.stat().st_ino, run.config.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "a b", "-x"])

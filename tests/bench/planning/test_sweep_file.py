@@ -116,3 +116,152 @@ def test_wrong_flags(flags: dict[str, Any], message: str) -> None:
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none.toml: No such file"):
         sweep_file.options(tmp_path / "none.toml", {})
+
+
+ENTRIES = """
+seeds = 2
+
+[set]
+train.epochs = 2
+optim.lr = 0.5
+
+[[entry]]
+method = "raft"
+
+[[entry]]
+label = "RAFT, no predictor"
+method = "raft"
+set = { "method.predictor" = "none", optim.lr = 0.25 }
+
+[[entry]]
+label = "BYOL, slow teacher"
+method = "byol"
+[entry.set]
+method.tau = 0.999
+"""
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "table.toml"
+    path.write_text(ENTRIES)
+    return path
+
+
+def rows(file: Path, flags: dict[str, Any]) -> list[tuple[str, str, dict[str, str]]]:
+    """(method, label, overrides) of the configurations of a file, in order."""
+    runs = sweep_file.planned(file, sweep_file.options(file, flags))
+    return [(run["method"], run.get("entry", ""), run["overrides"]) for run in runs if run["seed"] == 0]
+
+
+def test_an_entry_is_a_method_with_settings_which_win_over_those_of_all(table: Path) -> None:
+    assert rows(table, {}) == [
+        ("raft", "", {"train.epochs": "2", "optim.lr": "0.5"}),
+        ("raft", "RAFT, no predictor", {"train.epochs": "2", "optim.lr": "0.25", "method.predictor": "none"}),
+        ("byol", "BYOL, slow teacher", {"train.epochs": "2", "optim.lr": "0.5", "method.tau": "0.999"}),
+    ]
+
+
+def test_seeds_grid_and_flags_apply_to_every_entry(table: Path) -> None:
+    flags = {"seeds": "3", "set": ["train.epochs=4"], "grid": ["method.projector_hidden=64,128"]}
+    runs = sweep_file.planned(table, sweep_file.options(table, flags))
+    assert len({run["run_id"] for run in runs}) == len(runs) == 3 * 3 * 2
+    assert {run["overrides"]["train.epochs"] for run in runs} == {"4"}
+
+
+def test_methods_stand_beside_entries_by_their_own_names(table: Path) -> None:
+    table.write_text('method = ["simclr"]\n' + ENTRIES)
+    assert [(method, label) for method, label, _ in rows(table, {})] == [
+        ("simclr", ""),
+        ("raft", ""),
+        ("raft", "RAFT, no predictor"),
+        ("byol", "BYOL, slow teacher"),
+    ]
+
+
+def test_the_flag_for_methods_selects_entries(table: Path) -> None:
+    table.write_text('method = ["simclr"]\n' + ENTRIES)
+    assert [label for _, label, _ in rows(table, {"method": "raft"})] == ["", "RAFT, no predictor"]
+    assert [method for method, _, _ in rows(table, {"method": "byol,simclr"})] == ["simclr", "byol"]
+    with pytest.raises(
+        UserError, match=r"--method dino: no entry of .*table.toml has it; they have simclr, raft, byol"
+    ):
+        sweep_file.options(table, {"method": "dino"})
+
+
+def test_labels_are_no_part_of_a_run_id(table: Path) -> None:
+    runs = sweep_file.planned(table, sweep_file.options(table, {}))
+    own = {"method": "byol", "set": ["train.epochs=2", "optim.lr=0.5", "method.tau=0.999"]}
+    (alone,) = sweep_file.planned(None, sweep_file.options(None, own))
+    assert runs[2]["run_id"] == alone["run_id"]
+    assert {key: runs[2][key] for key in runs[2] if key not in alone} == {
+        "entry": "BYOL, slow teacher",
+        "entry_keys": ["method.tau"],
+    }
+
+
+def test_without_entries_a_plan_says_nothing_of_them(file: Path) -> None:
+    for run in sweep_file.planned(file, sweep_file.options(file, {})):
+        assert not {"entry", "entry_keys"} & set(run)
+
+
+def test_the_methods_own_name_is_no_label(table: Path) -> None:
+    table.write_text(ENTRIES.replace('method = "raft"', 'method = "raft"\nlabel = "RAFT"', 1))
+    assert rows(table, {})[0][:2] == ("raft", "")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"byol"', '"boyl"', ":18: unknown method 'boyl': did you mean 'byol'?"),
+        ('method = "byol"', "", ":16: an entry needs a method"),
+        ('method = "byol"', "method = 3", ":18: method = 3: should be a text in quotes"),
+        (
+            "label = ",
+            "lable = ",
+            ":12: unknown key of [[entry]] 'lable': did you mean 'label'? one of label, method, set",
+        ),
+        ('"RAFT, no predictor"', '""', ":12: label = '': should be printable text"),
+        ('"RAFT, no predictor"', r'"a\nb"', r":12: label = 'a\nb': should be printable text on one line"),
+        ('"RAFT, no predictor"', "1", ":12: label = 1: should be a text in quotes"),
+        (
+            '"RAFT, no predictor"',
+            f'"{"x" * 61}"',
+            ":12: label = 'xxxxxxxxxxxxxxxxxxxx'...: 61 characters; use at most 60",
+        ),
+        ('"RAFT, no predictor"', '"BYOL\'"', ":12: label = \"BYOL'\": that is the name of the method 'byol_prime'"),
+        ('"RAFT, no predictor"', '"byol"', ":12: label = 'byol': that is the name of the method 'byol'"),
+        ('"RAFT, no predictor"', '"RAFT"', ":12: two entries are called 'raft': give one of them a label"),
+        ('"BYOL, slow teacher"', '"raft, NO predictor"', ":17: two entries are called 'raft, NO predictor'"),
+        ('"none"', "[1]", ":14: method.predictor = [1]: should be a text, a number, true or false"),
+        ('"none"', '"no"', ":14: raft's method.predictor='no': should be 'mlp', 'linear' or 'none'"),
+        ("method.tau =", "method.tua =", ":20: unknown key of byol 'method.tua': did you mean 'method.tau'?"),
+        ("optim.lr = 0.5", "optim.ls = 0.5", ":6: unknown key 'optim.ls': did you mean 'optim.lr'?"),
+        ("[set]", "[grid]\nmethod.tau = [0.9]\n[set]", ":22: entry 'BYOL, slow teacher' sets method.tau, which [grid]"),
+        ("seeds = 2", "seeds = 2\nentry = 3\n[other]", ":3: entry should be tables: [[entry]]"),
+    ],
+)
+def test_errors_in_entries_name_file_and_line(table: Path, old: str, new: str, message: str) -> None:
+    text = ENTRIES.replace(old, new, 1)
+    table.write_text(text.partition("[[entry]]")[0] if "entry = 3" in text else text)
+    with pytest.raises(UserError) as error:
+        sweep_file.planned(table, sweep_file.options(table, {}))
+    said = str(error.value)
+    assert "\n" not in said and said.startswith(f"{table}{message}")
+
+
+@pytest.mark.parametrize("flag", ["set", "grid"])
+def test_no_flag_changes_what_an_entry_sets(table: Path, flag: str) -> None:
+    with pytest.raises(
+        UserError, match=f"--{flag} method.tau: entry 'BYOL, slow teacher' of .* sets it; change it there"
+    ):
+        sweep_file.options(table, {flag: ["method.tau=0.5"]})
+
+
+def test_entries_of_the_same_settings_are_the_same_runs(table: Path) -> None:
+    same = "set = { optim.lr = 0.50 }"  # what [set] says for all
+    table.write_text(ENTRIES.replace('set = { "method.predictor" = "none", optim.lr = 0.25 }', same))
+    with pytest.raises(
+        UserError, match="'raft' and 'RAFT, no predictor' have the same settings: these are the same runs"
+    ):
+        sweep_file.planned(table, sweep_file.options(table, {}))
