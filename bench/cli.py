@@ -1,19 +1,19 @@
 """The command line: parse, call, print. Imports what is slow only inside the command that needs it."""
 
 import errno
-import inspect
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 
 from bench.errors import UserError, unknown
 from bench.planning.catalog import KINDS
+from bench.planning.flags import DataDir, Results, RetryFailed, SweepFile, takes
 from bench.planning.options import SweepOptions
 from bench.report import FORMATS
 
@@ -28,60 +28,14 @@ app = typer.Typer(
 )
 
 
-def _storable(path: Path) -> Path:
-    """The path, if JSON files and terminals can hold it and it can be looked at. Raises UserError."""
-    try:
-        str(path.absolute()).encode()
-        path.exists()  # too long a name, a folder above that we may not enter
-    except UnicodeEncodeError:
-        name = str(path.absolute()).encode(errors="backslashreplace").decode()
-        raise UserError(f"{name}: its name is not text in UTF-8; rename the folder, or link to it") from None
-    except FileNotFoundError:
-        raise UserError(f"{path}: the working directory was deleted; change to another") from None
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    return path
-
-
-Results = Annotated[Path, typer.Option(help="Where results go.", envvar="BENCH_RESULTS", callback=_storable)]
-DataDir = Annotated[Path, typer.Option(help="Where data sets lie or are put.", envvar="BENCH_DATA", callback=_storable)]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Execute failed runs again.")]
-SweepFile = Annotated[Path | None, typer.Argument(help="A sweep file (TOML); flags override it.")]
-
 LAUNCHERS = {"local": "bench.training.launch:local", "slurm": "slurm.submit:submit", "dry": "slurm.submit:dry"}
 """How planned runs are carried out: functions (Request, Console) -> exit code, by `--on`."""
 
 HERE = ("method", "seeds", "preset", "set", "experiment", "device", "jobs", "log")  # options of `bench run`
 
 
-def _flag(name: str) -> Any:
-    """The command line's option for a field of SweepOptions; not given: None."""
-    field = SweepOptions.model_fields[name]
-    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    names = [f"--{name.replace('_', '-')}", *([str(extra["short"])] if "short" in extra else [])]
-    default = "" if not field.default else f" (default: {field.default})"
-    kinds = (field.annotation, *get_args(field.annotation))
-    limits: dict[str, Any] = {"min": 1} if int in kinds else {}
-    kind: Any = list[str] if name in ("set", "grid") else int if int in kinds else str
-    return Annotated[kind | None, typer.Option(*names, help=f"{field.description}{default}", **limits)]
-
-
-def _takes(names: Iterable[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options `names` of SweepOptions, in place of its `**flags`."""
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = list(inspect.signature(command).parameters.values())[:-1]
-        flags = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_flag(n)) for n in names]
-        own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
-        command.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]
-        command.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *flags)}
-        return command
-
-    return decorate
-
-
 @app.command()
-@_takes(HERE)
+@takes(HERE)
 def run(
     results: Results = Path("results"),
     data_dir: DataDir = Path("data"),
@@ -96,7 +50,7 @@ def run(
 
 
 @app.command()
-@_takes(name for name in SweepOptions.model_fields if name != "entry")
+@takes(name for name in SweepOptions.model_fields if name != "entry")
 def sweep(
     file: SweepFile = None,
     results: Results = Path("results"),
@@ -172,7 +126,7 @@ def list_(
 
 
 @app.command()
-@_takes(("preset", "set", "device"))
+@takes(("preset", "set", "device"))
 def speed(
     method: Annotated[str, typer.Option("--method", "-m", help="One method.")] = "byol",
     seconds: Annotated[float, typer.Option(min=1, help="About how long to measure; longer is more exact.")] = 120,

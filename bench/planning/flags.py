@@ -1,0 +1,58 @@
+"""The command line's flags: those of a sweep, made of its options, and those that many commands have."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+
+from bench.errors import UserError
+from bench.planning.options import SweepOptions
+
+
+def storable(path: Path) -> Path:
+    """The path, if JSON files and terminals can hold it and it can be looked at. Raises UserError."""
+    try:
+        str(path.absolute()).encode()
+        path.exists()  # too long a name, a folder above that we may not enter
+    except UnicodeEncodeError:
+        name = str(path.absolute()).encode(errors="backslashreplace").decode()
+        raise UserError(f"{name}: its name is not text in UTF-8; rename the folder, or link to it") from None
+    except FileNotFoundError:
+        raise UserError(f"{path}: the working directory was deleted; change to another") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    return path
+
+
+Results = Annotated[Path, typer.Option(help="Where results go.", envvar="BENCH_RESULTS", callback=storable)]
+DataDir = Annotated[Path, typer.Option(help="Where data sets lie or are put.", envvar="BENCH_DATA", callback=storable)]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Execute failed runs again.")]
+SweepFile = Annotated[Path | None, typer.Argument(help="A sweep file (TOML); flags override it.")]
+
+
+def _flag(name: str) -> Any:
+    """The command line's option for a field of SweepOptions; not given: None."""
+    field = SweepOptions.model_fields[name]
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    names = [f"--{name.replace('_', '-')}", *([str(extra["short"])] if "short" in extra else [])]
+    default = "" if not field.default else f" (default: {field.default})"
+    kinds = (field.annotation, *get_args(field.annotation))
+    limits: dict[str, Any] = {"min": 1} if int in kinds else {}
+    kind: Any = list[str] if name in ("set", "grid") else int if int in kinds else str
+    return Annotated[kind | None, typer.Option(*names, help=f"{field.description}{default}", **limits)]
+
+
+def takes(names: Iterable[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options `names` of SweepOptions, in place of its `**flags`."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = list(inspect.signature(command).parameters.values())[:-1]
+        flags = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_flag(n)) for n in names]
+        own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+        command.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]
+        command.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *flags)}
+        return command
+
+    return decorate
