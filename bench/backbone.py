@@ -1,4 +1,7 @@
-"""Backbones: timm models that give pooled features, with a stem for small images; saved and loaded."""
+"""Backbones: timm models that give pooled features, with a stem for small images; saved and loaded.
+
+The weights are new, or those that `backbone.weights` names.
+"""
 
 import json
 from collections.abc import Iterator
@@ -15,10 +18,11 @@ from timm.models import build_model_with_cfg, get_pretrained_cfg, register_model
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
-from bench.config import backbones
+from bench.config import backbones, encoders
 from bench.config.schema import BackboneConfig
 from bench.errors import UserError
 from bench.files import write_atomic
+from bench.weights.find import find
 
 __all__ = ["create", "frozen", "load", "save"]
 
@@ -43,12 +47,29 @@ def resnet10_small(pretrained: bool = False, **kwargs: Any) -> ResNet:
     return build_model_with_cfg(_small_resnet, "resnet10_small", pretrained, **kwargs)
 
 
-def create(config: BackboneConfig, size: int) -> nn.Module:
-    """An untrained backbone: images [N, 3, size, size] -> pooled features [N, backbone.num_features].
+def create(config: BackboneConfig, size: int, what: str = "") -> nn.Module:
+    """A backbone: images [N, 3, size, size] -> pooled features [N, backbone.num_features].
 
-    The global random generator decides its weights. Raises UserError for an unknown name, for a stem that the
-    model does not have, and for an image size that it cannot take.
+    Its weights are those of config.weights, and then it has the attributes weights_hash (their content's) and
+    weights_told (how they were found); or else the global random generator decides them. recreate() is the same
+    network untrained. what: the source of the weights, for messages. Raises UserError for an unknown name, a stem that
+    the model does not have, an image size that it cannot take, and weights that are not its own or not those of
+    config.weights_hash.
     """
+    model: Any = _untrained(config, size)
+    if config.weights:
+        what = what or f"backbone.weights={config.weights}"
+        weights = find(encoders.parse(config.weights, "backbone.weights"), model, config.name, size, what)
+        if config.weights_hash not in ("", weights.content_hash):
+            was, now = config.weights_hash, weights.content_hash
+            raise UserError(f"{what}: not the weights that were planned: their hash was {was} and is {now}")
+        model.load_state_dict(weights.state)
+        model.weights_hash, model.weights_told = weights.content_hash, weights.told
+    return cast(nn.Module, model)
+
+
+def _untrained(config: BackboneConfig, size: int) -> nn.Module:
+    """The network with weights that the global random generator decides."""
     backbones.check(config.name)
     known = get_pretrained_cfg(config.name)
     fixed = known is not None and known.fixed_input_size  # e.g. by a ViT's position embedding
@@ -66,7 +87,7 @@ def create(config: BackboneConfig, size: int) -> nn.Module:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"backbone.name={config.name}: cannot take {size} x {size} images ({reason})") from error
     model.image_size = size
-    model.recreate = partial(create, config, size)  # the same network with weights of its own, e.g. for a teacher
+    model.recreate = partial(_untrained, config, size)  # with weights of its own, e.g. for a teacher
     return cast(nn.Module, model)
 
 

@@ -20,6 +20,7 @@ FLOORS = [  # a room imports from the floors below it, and from itself
     ("bench.data",),
     ("bench.tables",),
     ("bench.backbone",),
+    ("bench.weights",),
     ("bench.runs",),
     ("bench.config",),
     ("bench.errors", "bench.files", "bench.seeds", "methods"),

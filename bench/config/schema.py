@@ -45,6 +45,10 @@ class BackboneConfig(Group):
     """small: first convolution 3x3 with stride 1 and no max-pool (for images up to about 64 pixels)."""
     zero_init: bool = True
     """ResNets: every residual branch starts at zero, as timm's do; false: as torchvision's. Others: no effect."""
+    weights: str = ""
+    """Train on from these, the same for every seed: timm:NAME.TAG or file:PATH (in the data's normalisation)."""
+    weights_hash: str = ""
+    """Hash of these weights, filled in by the program: a path is no identity."""
 
 
 class ViewConfig(Group):
@@ -237,7 +241,7 @@ def keys(method: str, section: str | None = None) -> dict[str, str]:
     for name, model in sections.items():
         if isinstance(model, type) and issubclass(model, BaseModel) and (section not in SECTIONS or name == section):
             for key, field in model.model_fields.items():
-                if key not in ("fingerprint", "view2"):
+                if key not in ("fingerprint", "view2", "weights_hash"):
                     found[f"{name}.{key}"] = " ".join((field.description or "").split())
     return found
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bench import evaluation
-from bench.config import backbones, presets
-from bench.config.schema import RunConfig, resolve
+from bench.config import backbones, encoders, presets
+from bench.config.schema import BackboneConfig, RunConfig, resolve
 from bench.data import datasets
 from bench.errors import UserError, unknown
 from bench.planning.entries import Entry
@@ -69,13 +69,13 @@ def plan(
     `overrides`. `grid` maps a dotted key to its values; every combination is a grid point. Raises UserError.
     """
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    fingerprint = cache(datasets.fingerprint)  # a folder is read once, not once a method
+    fingerprint, found = cache(datasets.fingerprint), cache(_weights)  # read once, not once a method
     configs: list[tuple[dict[str, Any], dict[str, str], Entry]] = []
     known: dict[str, Entry] = {}
     for entry in (Entry(given) if isinstance(given, str) else given for given in entries):
         for point in points:
             chosen = {**overrides, **entry.overrides, **point}
-            config = _with_fingerprint(presets.values(preset, entry.method), chosen, fingerprint)
+            config = _with_hashes(presets.values(preset, entry.method), chosen, fingerprint, found)
             values = config.model_dump(mode="json")
             other = known.setdefault(config_hash(values), entry)
             if other is not entry:
@@ -102,23 +102,39 @@ def plan(
     ]
 
 
-def _with_fingerprint(
-    settings: dict[str, Any], overrides: dict[str, str], fingerprint: Callable[[str], str]
+def _with_hashes(
+    settings: dict[str, Any],
+    overrides: dict[str, str],
+    fingerprint: Callable[[str], str],
+    found: Callable[[BackboneConfig, int], BackboneConfig],
 ) -> RunConfig:
+    """The config with the content's hash of what it names by a path: a folder of images, weights to begin with."""
     config = resolve(settings, overrides)
     backbones.check(config.backbone.name)
     evaluation.parse(config.eval.at_end)
     name, root = config.data.name, image_folder(config.data.name)
+    data, backbone = config.data, config.backbone
     if root is None:
         datasets.entry(name)  # refuses unknown names
-        return config
-    if not name.isprintable():
+    elif not name.isprintable():
         raise UserError(
             f"data.name={name!r}: the folder's name has characters that are no text; rename it or link to it"
         )
-    absolute = f"{FOLDER}{root.resolve()}"
-    section = {**config.data.model_dump(), "name": absolute, "fingerprint": fingerprint(absolute)}
-    return RunConfig(**{**config.model_dump(), "data": section})
+    else:
+        absolute = f"{FOLDER}{root.resolve()}"
+        data = data.model_copy(update={"name": absolute, "fingerprint": fingerprint(absolute)})
+    if backbone.weights:
+        backbone = found(backbone, data.size)
+    return config.model_copy(update={"data": data, "backbone": backbone})
+
+
+def _weights(config: BackboneConfig, size: int) -> BackboneConfig:
+    """With the weights' place made absolute and their hash. Raises UserError if they are not this backbone's."""
+    from bench import backbone  # torch with it
+
+    absolute = config.model_copy(update={"weights": str(encoders.parse(config.weights, "backbone.weights"))})
+    made = backbone.create(absolute, size)
+    return absolute.model_copy(update={"weights_hash": made.weights_hash})
 
 
 def write(planned: Sequence[Mapping[str, Any]], results: Path) -> list[store.RunDir]:

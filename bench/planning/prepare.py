@@ -33,8 +33,10 @@ def prepare(
             dataset = loaded[key] = datasets.load(config.data, data_dir)
             warnings += [f"{dataset.name}: {line}" for line in dataset.check()]
         if (own := architecture(config.model_dump(mode="json"))) not in built:
-            backbone.create(config.backbone, config.data.size)
+            made: Any = backbone.create(config.backbone, config.data.size)
             built.add(own)
+            if config.backbone.weights:
+                warnings += [f"{config.backbone.weights}: {line}" for line in made.weights_told]
         size = len(loaded[key].images)
         if config.train.batch_size > size:
             raise UserError(

@@ -24,8 +24,11 @@ NOT_HASHED = (
     "eval.at_end",
 )  # they change no encoder, and no number of an evaluation
 
-ADDED: dict[str, Any] = {}
+ADDED: dict[str, Any] = {"backbone.weights": "", "backbone.weights_hash": ""}
 """Dotted key of a setting that the first version did not have -> its value that means "as before"."""
+
+PATHS = {"data.name": "data.fingerprint", "backbone.weights": "backbone.weights_hash"}
+"""Dotted key of a setting that may be a path -> that of its content's hash, "" if it is none. The content counts."""
 
 FOLDER = "folder:"  # and a path: an image folder as a dataset
 
@@ -50,6 +53,8 @@ def config_hash(config: Mapping[str, Any]) -> str:
             _remove(values, key)
     if values["data"]["fingerprint"]:  # the content counts, not where the folder lies
         values["data"]["name"] = "folder"
+    if values["backbone"].get("weights_hash"):
+        _remove(values, "backbone.weights")
     text = json.dumps(values, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

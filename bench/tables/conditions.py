@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.runs.identity import NOT_HASHED
+from bench.runs.identity import NOT_HASHED, PATHS
 
 COMPARED = ("data", "backbone", "augment", "train", "eval")
 NOT_SET = "not set"
@@ -29,7 +29,7 @@ def unlike(tried: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> dic
     found = {}
     for key in keys:
         values = {method: str(config.get(key, NOT_SET)) for method, config in chosen.items()}
-        free = key in NOT_HASHED or key == "data.name"  # of one dataset: a folder may be moved
+        free = key in NOT_HASHED or key in PATHS  # what is there may be moved: its content's hash is another key
         if free or len(set(values.values())) < 2:
             continue
         searched = {

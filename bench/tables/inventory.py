@@ -17,7 +17,7 @@ import pandas as pd
 from bench.config.schema import SECTIONS
 from bench.errors import UserError, unknown
 from bench.runs import store
-from bench.runs.identity import NOT_HASHED, RUN_NAME, dataset_label
+from bench.runs.identity import ADDED, NOT_HASHED, PATHS, RUN_NAME, dataset_label
 from bench.runs.result import CHOICES, IDENTITY, METRICS, PROVENANCE, TIMINGS, Result
 from bench.tables.epochs import HistoryColumns
 
@@ -62,6 +62,7 @@ class _Reader:
         self.problems: list[tuple[str, str, str]] = []
         self.configs: dict[str, dict[str, Any]] = {}
         self.history = HistoryColumns()
+        self.as_before = flatten(ADDED)
 
     def read(self, directory: Path, experiment: str) -> None:
         """All runs of one experiment, and the files among them that are not runs."""
@@ -102,7 +103,7 @@ class _Reader:
             self._problem(experiment, name, row["reason"])
         row["overrides"] = _pairs(record.config.get("overrides"), "=", " ")
         if planned:
-            config = flatten(record.config["config"])
+            config = self.as_before | flatten(record.config["config"])
             first = self.configs.setdefault(row["config_hash"], config)
             if first != config and (edited := _edited(first, config)):
                 others = f"other runs of configuration {row['config_hash']}"
@@ -182,7 +183,7 @@ def _identity(planned: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def _edited(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Dotted keys in which two configurations differ although they have one hash: a file was edited."""
-    free = {*NOT_HASHED, *(("data.name",) if other.get("data.fingerprint") else ())}  # a folder may be moved
+    free = {*NOT_HASHED, *(path for path, content in PATHS.items() if other.get(content))}  # what is there may be moved
     return [key for key in {**first, **other} if key not in free and repr(first.get(key)) != repr(other.get(key))]
 
 

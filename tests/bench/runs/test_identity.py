@@ -46,7 +46,7 @@ def test_a_setting_that_is_added_changes_no_hash_at_the_value_that_means_as_befo
     config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = identity.config_hash(config)
-    monkeypatch.setattr(identity, "ADDED", {"optim.betas": [0.9, 0.999], "method.views": 2})
+    monkeypatch.setattr(identity, "ADDED", {**identity.ADDED, "optim.betas": [0.9, 0.999], "method.views": 2})
     assert identity.config_hash(config) == before  # written before the setting existed
     at_default, otherwise = deepcopy(config), deepcopy(config)
     at_default["optim"]["betas"] = [0.9, 0.999]
@@ -59,7 +59,9 @@ def test_a_setting_that_is_added_changes_no_hash_at_the_value_that_means_as_befo
 def test_an_older_config_is_completed_by_what_its_settings_meant_then(
     config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(identity, "ADDED", {"optim.betas": [0.9, 0.999], "eval.bank": ["linear", "knn"]})
+    monkeypatch.setattr(
+        identity, "ADDED", {**identity.ADDED, "optim.betas": [0.9, 0.999], "eval.bank": ["linear", "knn"]}
+    )
     whole = identity.completed(config)
     assert whole["optim"] == {**config["optim"], "betas": [0.9, 0.999]}
     assert whole["eval"] == {**config["eval"], "bank": ["linear", "knn"]}

@@ -1,0 +1,146 @@
+"""Encoders from elsewhere: the network, its weights, and the images that it wants."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from bench import backbone
+from bench.config.encoders import TIMM, EncoderConfig, Source, parse
+from bench.config.schema import BackboneConfig, DataConfig
+from bench.data import datasets
+from bench.data.split import Channels
+from bench.errors import UserError
+from bench.files import parse_json
+from bench.runs.identity import completed
+from bench.weights.files import metadata
+from bench.weights.find import told_by_timm
+
+IMAGENET = "mean=0.485,0.456,0.406 and std=0.229,0.224,0.225"  # of torchvision's and most of timm's
+
+
+@dataclass(frozen=True)
+class ForeignEncoder:
+    """An encoder that was not trained here, with all that judging it takes."""
+
+    name: str
+    source: str
+    """As in `bench.config.encoders.parse`, a path absolute."""
+    backbone: BackboneConfig
+    """With `weights` and `weights_hash`, the identity of the encoder's content."""
+    size: int
+    """Side of the images that it is given, in pixels."""
+    mean: Channels
+    std: Channels
+    """With which they are normalised, of pixels in [0, 1]."""
+    told: tuple[str, ...]
+    """What was found and done, for people: the prefix of keys, heads left out, where the normalisation is from."""
+
+    @property
+    def content_hash(self) -> str:
+        """16 hex of the weights: equal for equal ones, whatever file they came in."""
+        return self.backbone.weights_hash
+
+    def load(self) -> nn.Module:
+        """The network on the CPU, in eval mode: images [N, 3, size, size] -> features [N, num_features].
+
+        Raises UserError if the weights cannot be read, or are no longer those of `content_hash`.
+        """
+        return backbone.create(self.backbone, self.size, f"{self.name}={self.source}").eval()
+
+
+@dataclass
+class _Known:
+    """What a checkpoint tells of its encoder, or what lies beside it."""
+
+    name: str = ""
+    stem: str = ""
+    size: int | None = None
+    mean: Channels | None = None
+    std: Channels | None = None
+    origin: str = ""
+    """Where mean and std are from."""
+
+
+def foreign(name: str, config: EncoderConfig, experiments: BackboneConfig, data_dir: Path) -> ForeignEncoder:
+    """The encoder `name` that `config` describes, its weights read and found complete.
+
+    experiments: the experiment's backbone, for files that do not tell theirs. data_dir: of the data sets, where an
+    encoder of this program is normalised as its own. Raises UserError, one line, if weights, normalisation or size
+    cannot be told; it says what to set.
+    """
+    source = parse(config.source, f"--encoder {name}")
+    known = _of_timm(source, name) if source.kind == TIMM else _beside(Path(source.place), data_dir)
+    mean, std, size = config.mean or known.mean, config.std or known.std, config.size or known.size
+    lacking = [key for key, value in {"mean": mean, "std": std, "size": size}.items() if value is None]
+    if mean is None or std is None or size is None:
+        keys = " ".join(f"--set encoder.{name}.{key}=..." for key in lacking)
+        raise UserError(
+            f"--encoder {name}={config.source}: the file does not tell its {', '.join(lacking)}: say {keys} "
+            f"(ImageNet's are {IMAGENET}; size: the side of its images in pixels)"
+        )
+    network = BackboneConfig.model_validate(
+        {
+            "name": config.backbone or known.name or experiments.name,
+            "stem": config.stem or known.stem or experiments.stem,
+            "weights": str(source),
+        }
+    )
+    made: Any = backbone.create(network, size, f"{name}={source}")
+    told = [*made.weights_told, *[f"normalised as {known.origin} says"] * (not (config.mean and config.std))]
+    network = network.model_copy(update={"weights_hash": made.weights_hash})
+    return ForeignEncoder(name, str(source), network, size, mean, std, tuple(told))
+
+
+def _of_timm(source: Source, name: str) -> _Known:
+    told = told_by_timm(source.place, f"{name}={source}")
+    return _Known(
+        name=source.place.partition(".")[0],
+        stem="imagenet",
+        size=told.input_size[-1],
+        mean=_channels(told.mean),
+        std=_channels(told.std),
+        origin="timm",
+    )
+
+
+def _beside(path: Path, data_dir: Path) -> _Known:
+    """What an `encoder.safetensors` of ours and its run's config.json tell, or the config.json of a timm folder."""
+    own, config = metadata(path), _config(path)
+    known = _Known(
+        own.get("name", ""), own.get("stem", ""), int(size) if (size := own.get("size", "")).isdigit() else None
+    )
+    described = config.get("pretrained_cfg")
+    if isinstance(described, Mapping):  # as timm.models.push_to_hf_hub writes it
+        known.origin = str(path.with_name("config.json"))
+        known.name = known.name or str(config.get("architecture", ""))
+        known.mean, known.std = _channels(described.get("mean")), _channels(described.get("std"))
+        if known.size is None and (sides := described.get("input_size")):
+            known.size = int(sides[-1])
+    elif path.name == "encoder.safetensors" and own and "config" in config and "run_id" in config:
+        data = DataConfig(**completed(config["config"])["data"])
+        if data.fingerprint not in ("", datasets.fingerprint(data.name)):
+            return known  # another folder of images than it was trained on
+        dataset = datasets.load(data, data_dir)
+        known.mean, known.std, known.origin = dataset.mean, dataset.std, f"its data set {data.name}"
+    return known
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """The config.json in the file's folder; {} if there is none that can be read."""
+    try:
+        values = parse_json(path.with_name("config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _channels(values: Any) -> Channels | None:
+    """Three numbers, or None: an encoder of other channels cannot be judged on ours."""
+    try:
+        red, green, blue = map(float, values)
+    except (TypeError, ValueError):
+        return None
+    return red, green, blue
