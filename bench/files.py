@@ -35,6 +35,14 @@ def dump_json(values: Any, indent: int | None = 1) -> str:
     return json.dumps(values, indent=indent, allow_nan=False, ensure_ascii=False) + "\n"
 
 
+def printable(text: str) -> str:
+    """Without control characters and bytes that are no text: such names may come from a file system."""
+    if text.isprintable():
+        return text
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def is_number(value: Any) -> bool:
     """Whether a value from a file is a number that can be computed with: finite, and below 1e30."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e30

@@ -11,8 +11,10 @@ from typing import Any, cast
 import pandas as pd
 
 from bench.errors import unknown
-from bench.report.names import dataset_name, method_name
+from bench.report.names import dataset_name, measure_name, method_name
+from bench.tables.evaluated import Measure, measures
 from bench.tables.grid import BOARD
+from bench.tables.leaderboard import Tables
 
 DASH = "–"
 Row = Mapping[str, Any]
@@ -82,7 +84,18 @@ def _metric(header: str, name: str, digits: int) -> Column:
     return Column(header, lambda row: interval(row, name, digits), keys)
 
 
-COLUMNS = {
+class _Columns(dict[str, Column]):
+    """Columns by name; of evaluations there are as many as were made, named as in runs.csv."""
+
+    def __missing__(self, name: str) -> Column:
+        measure = Measure.parse(name)
+        if measure is None:
+            raise KeyError(name)
+        return _metric(measure_name(measure), name, 2)
+
+
+COLUMNS = _Columns()
+COLUMNS |= {
     "rank": Column("rank", lambda row: number(row["rank"], 0), ("rank",)),
     "method": Column("method", lambda row: method_name(row["method"]), ("method",)),
     "seeds": Column("seeds", seeds, ("done", "planned", "seeds")),
@@ -122,10 +135,18 @@ def select(columns: list[str] | None, metric: str, default: tuple[str, ...]) -> 
     Raises UserError on an unknown column.
     """
     for column in columns or ():
-        if column not in COLUMNS:
+        if column not in COLUMNS and not Measure.parse(column):  # whether there is such a measure, tables tell
             raise unknown("column", column, COLUMNS)
     other = "test_linear_top1" if metric == "test_knn_top1" else "test_knn_top1"
     return list(dict.fromkeys(columns or ["method", "seeds", metric, other, *default]))
+
+
+def of_tables(columns: list[str] | None, tables: Tables) -> None:
+    """Raises UserError on a column of evaluations that were not made."""
+    there = [*COLUMNS, *measures(tables.runs)]
+    for column in columns or ():
+        if column not in there:
+            raise unknown("column", column, there)
 
 
 def cell(row: Row, column: str, metric: str) -> str:

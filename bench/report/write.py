@@ -12,7 +12,7 @@ from rich.text import Text
 from bench.errors import UserError, unknown
 from bench.files import write_atomic
 from bench.report import FORMATS, style
-from bench.report.columns import COLUMNS, select
+from bench.report.columns import COLUMNS, of_tables, select
 from bench.report.markup import latex, markdown
 from bench.report.terminal import print_leaderboard
 from bench.runs import store
@@ -53,6 +53,7 @@ def write(
     experiments = experiments or store.experiments(results)
     select(columns, metric, ())  # before the work: a wrong name is told at once
     tables = collect(results, experiments, metric)
+    of_tables(columns, tables)
     for problem in tables.problems.head(WARNINGS).itertuples():
         LOG.warning("cannot be used as found: %s/%s: %s", problem.experiment, problem.path, problem.reason)
     if len(tables.problems) > WARNINGS:
@@ -94,10 +95,11 @@ def _write(
         written.append(folder / name)
 
     if "csv" in formats:
-        for name, frame in frames(tables, columns).items():
+        found = frames(tables, columns)
+        for name, frame in found.items():
             save(f"{name}.csv", csv(frame))
-        if tables.overall.empty:  # one board: what was written of several must not stay
-            (folder / "overall.csv").unlink(missing_ok=True)
+        for name in {"overall", "evaluations"} - set(found):  # what was written of others must not stay
+            (folder / f"{name}.csv").unlink(missing_ok=True)
     if "md" in formats:
         save("leaderboard.md", markdown(tables, names, select(columns, tables.metric, MD_COLUMNS)).encode())
     if "tex" in formats:
@@ -129,6 +131,7 @@ def frames(tables: Tables, columns: list[str] | None = None) -> dict[str, pd.Dat
         board = board[list(dict.fromkeys(wanted))]
     found = {"runs": tables.runs, "history": tables.history, "grid": tables.grid, "leaderboard": board}
     found["pairs"] = tables.pairs
+    found |= {"evaluations": tables.evaluations} if len(tables.evaluations) else {}
     found |= {"overall": tables.overall} if len(tables.overall) else {}
     return found | {"problems": tables.problems}  # written when empty too: an older one must not stay
 

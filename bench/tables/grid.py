@@ -12,6 +12,7 @@ import pandas as pd
 
 from bench.runs.result import METRICS, TIMINGS
 from bench.tables.conditions import NOT_SET
+from bench.tables.evaluated import measures
 
 CHOICE = "val_linear_top1"
 BOARD = ["dataset", "preset", "protocol"]
@@ -32,7 +33,7 @@ def points(runs: pd.DataFrame, configs: dict[str, dict[str, Any]]) -> pd.DataFra
         collapsed=counted["collapsed"],
     )
     grid = states.groupby(POINT, sort=True).sum()
-    numbers = counted[done].groupby(POINT)[[*METRICS, *TIMINGS]]
+    numbers = counted[done].groupby(POINT)[[*METRICS, *TIMINGS, *measures(runs)]]
     grid = grid.join(numbers.mean().add_suffix("_mean")).join(numbers.std(ddof=1).add_suffix("_sd"))
     grid = grid.join(counted.groupby(POINT)["overrides"].first()).reset_index()
     grid["competes"] = grid["chosen"] = False

@@ -16,9 +16,11 @@ import pandas as pd
 
 from bench.config.schema import SECTIONS
 from bench.errors import UserError, unknown
+from bench.files import printable
 from bench.runs import store
 from bench.runs.identity import ADDED, NOT_HASHED, PATHS, RUN_NAME, dataset_label
 from bench.runs.result import CHOICES, IDENTITY, METRICS, PROVENANCE, TIMINGS, Result
+from bench.tables import evaluated
 from bench.tables.epochs import HistoryColumns
 
 RUN_COLUMNS = (
@@ -32,9 +34,11 @@ class Inventory:
     """Everything that the run directories of some experiments say."""
 
     runs: pd.DataFrame
-    """One row a run, columns RUN_COLUMNS."""
+    """One row a run: RUN_COLUMNS, then those of evaluations alone (bench.tables.evaluated.measures)."""
     history: pd.DataFrame
     """One row a logged epoch: experiment, run_id, method, config_hash, seed, epoch, then what was logged."""
+    evaluations: pd.DataFrame
+    """One row a classifier of an evaluation: what identifies the run, then bench.tables.evaluated.COLUMNS."""
     problems: pd.DataFrame
     """experiment, path (inside the experiment's directory), reason."""
     configs: dict[str, dict[str, Any]]
@@ -63,6 +67,7 @@ class _Reader:
         self.configs: dict[str, dict[str, Any]] = {}
         self.history = HistoryColumns()
         self.as_before = flatten(ADDED)
+        self.scores = evaluated.ScoreColumns()
 
     def read(self, directory: Path, experiment: str) -> None:
         """All runs of one experiment, and the files among them that are not runs."""
@@ -111,6 +116,23 @@ class _Reader:
         self.rows.append(row)
         for problem in self.history.read(record.dir, len(self.rows) - 1, torn_is_news=state != "running"):
             self._problem(experiment, name, f"metrics.jsonl: {problem}")
+        self._evaluations(experiment, record.dir, row)
+
+    def _evaluations(self, experiment: str, run: store.RunDir, row: dict[str, Any]) -> None:
+        """Add what the run, whose row is the last, was judged by; the row gets what its result does not say."""
+        number = len(self.rows) - 1
+        for found in evaluated.found(run.evaluations, run.run_id, row.get("dataset", "")):
+            if isinstance(found, evaluated.Unusable):
+                self._problem(experiment, run.run_id, f"evaluations{found.name and '/'}{found.name}: {found.reason}")
+            elif isinstance(found, evaluated.Failed):
+                self.scores.fail(found, number)
+            else:
+                self.scores.add(found, number)
+                for name, value in evaluated.reported(found).items():
+                    if row.setdefault(name, value) != value and not math.isnan(row[name]):
+                        told = f"evaluations: {name} is {value:g}, in result.json {row[name]:g}, which is shown"
+                        self._problem(experiment, run.run_id, told)
+                    row[name] = value if math.isnan(row[name]) else row[name]
 
     def _problem(self, experiment: str, name: str, reason: str) -> None:
         self.problems.append((experiment, f"runs/{printable(name)}", printable(reason)))
@@ -125,6 +147,7 @@ class _Reader:
             reason = f"the same run as in {kept_in}, counted there"
             self._problem(runs.loc[index, "experiment"], runs.loc[index, "run_id"], reason)
             runs.loc[index, ["state", "reason"]] = ["duplicate", reason]
+        runs = pd.concat([runs, self.scores.wide(len(runs))], axis=1)
         history = self.history.frame(runs)
         twice = history.duplicated(["experiment", "run_id", "epoch"], keep="last")
         for run, n in history.loc[twice, ["experiment", "run_id"]].astype(str).value_counts().items():
@@ -133,6 +156,7 @@ class _Reader:
         return Inventory(
             runs,
             history[~twice] if twice.any() else history,
+            self.scores.frame(runs[list(evaluated.IDENTITY)]),
             pd.DataFrame(self.problems, columns=["experiment", "path", "reason"]),
             self.configs,
         )
@@ -225,14 +249,6 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[name] = json.dumps(value) if isinstance(value, list) else value
     return flat
-
-
-def printable(text: str) -> str:
-    """Without control characters and bytes that are no text: such names may come from a file system."""
-    if text.isprintable():
-        return text
-    text = text.encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _text(value: Any) -> str:

@@ -18,6 +18,7 @@ from bench.errors import unknown
 from bench.runs.identity import seed_list
 from bench.runs.result import ACCURACIES, METRICS, TIMINGS
 from bench.tables import conditions, inventory
+from bench.tables.evaluated import Measure, measures
 from bench.tables.grid import BOARD, POINT, on_board, points
 from bench.tables.statistics import ALPHA, DIGITS, holm, paired, percentile_interval, ranks, resampled_means, summarise
 from methods import REFERENCES
@@ -32,9 +33,11 @@ class Tables:
     metric: str
     """The accuracy that ranks and compares methods."""
     runs: pd.DataFrame
-    """One row a run: identity, state, metrics, timing, provenance; `chosen`: of the point that stands."""
+    """One row a run: identity, state, metrics, timing, provenance, evaluations; `chosen`: of the point that stands."""
     history: pd.DataFrame
     """One row a logged epoch."""
+    evaluations: pd.DataFrame
+    """One row a classifier of an evaluation."""
     grid: pd.DataFrame
     """One row a point: seeds by state, means and sds, the settings that vary, `competes`, `chosen`."""
     leaderboard: pd.DataFrame
@@ -51,10 +54,12 @@ class Tables:
 
 def collect(results: Path, experiments: Iterable[str], metric: str = "test_linear_top1") -> Tables:
     """All tables of some experiments. Raises UserError on an unknown experiment or metric."""
-    if metric not in ACCURACIES:
+    if metric not in ACCURACIES and not Measure.parse(metric):  # told before anything is read
         raise unknown("metric", metric, ACCURACIES)
     found = inventory.take(results, experiments)
     runs = found.runs
+    if metric not in runs:
+        raise unknown("metric", metric, [*ACCURACIES, *measures(runs)])
     grid = points(runs, found.configs)
     chosen = grid.loc[grid["chosen"], [*POINT, "chosen"]]
     runs["chosen"] = runs.merge(chosen, on=POINT, how="left")["chosen"].eq(True).to_numpy()
@@ -63,7 +68,9 @@ def collect(results: Path, experiments: Iterable[str], metric: str = "test_linea
     pairs = compare(runs, best, metric)
     board = rank(runs, grid, pairs, found.configs, best, metric)
     overall = across(runs, board, metric)
-    return Tables(metric, runs, found.history, grid, board, pairs, overall, found.problems, found.configs)
+    return Tables(
+        metric, runs, found.history, found.evaluations, grid, board, pairs, overall, found.problems, found.configs
+    )
 
 
 def standing(tables: Tables, rows: pd.DataFrame) -> pd.DataFrame:
@@ -164,7 +171,7 @@ def _row(method: str, tried: pd.DataFrame, used: pd.DataFrame) -> dict[str, Any]
         "budget_runs": int(tried["planned"].sum()),
     }
     row |= {"points_incomplete": int((tried["done"] < tried["planned"]).sum())}
-    for name in (*METRICS, *TIMINGS):
+    for name in (*METRICS, *TIMINGS, *measures(used)):
         summary = summarise(used[name].dropna().to_numpy(dtype=float))
         row |= {f"{name}_{key}": value for key, value in vars(summary).items()}
     return row

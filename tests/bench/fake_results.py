@@ -3,12 +3,13 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bench.runs.evaluations import Asked, Evaluated, Score
 from bench.runs.identity import dataset_label
 from bench.runs.result import Metrics, Provenance, Result, Timing
 
@@ -155,6 +156,55 @@ def fake_experiment(experiment: Path, seeds: int = 5, **settings: Any) -> None:
         for seed in range(seeds):
             state = {("raft", 3): "failed", ("byol", 4): "planned"}.get((method, seed), "done")
             fake_run(experiment, method, seed, state=state, collapsed=(method, seed) == ("simsiam", 2), **settings)
+
+
+def fake_evaluation(
+    subject: Path,
+    evaluation: str,
+    scores: Mapping[str, float | Sequence[float]],
+    *,
+    dataset: str = "",
+    settings: Mapping[str, Any] | None = None,
+    n_labels: Mapping[str, int] | None = None,
+    n_test: int = 360,
+    top5: bool = True,
+) -> Path:
+    """Write one evaluation of a run's or an encoder's directory and return its file.
+
+    scores: variant -> test accuracy, or one a draw; balanced accuracy, F1 and validation are 1, 2 and 3 below it.
+    """
+    asked = Asked(evaluation=evaluation, settings=dict(settings or {}), data={"name": dataset} if dataset else {})
+    values = {variant: [told] if isinstance(told, (int, float)) else told for variant, told in scores.items()}
+    whole = Evaluated(
+        schema=1,
+        subject=subject.name,
+        evaluation=evaluation,
+        settings=asked.settings,
+        data=asked.data,
+        dataset=dataset or "digits",
+        scores=[
+            Score(
+                variant=variant,
+                draw=draw,
+                n_labels=(n_labels or {}).get(variant, 1437),
+                n_test=n_test,
+                test_top1=top1,
+                test_top5=(100 + top1) / 2 if top5 else None,
+                test_balanced=top1 - 1,
+                test_f1=top1 - 2,
+                val_top1=top1 - 3,
+                chosen={"l2": 0.001},
+            )
+            for variant, draws in values.items()
+            for draw, top1 in enumerate(draws)
+        ],
+        seconds=1.25,
+        provenance=Provenance(threads=1, host="testbox"),
+    )
+    path = subject / "evaluations" / f"{asked.key}.json"
+    path.parent.mkdir(exist_ok=True)
+    write_json(path, whole.model_dump(by_alias=True, exclude_unset=True))
+    return path
 
 
 def write_json(path: Path, values: Any) -> None:
