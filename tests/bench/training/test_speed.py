@@ -2,19 +2,23 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 from torchvision.transforms.functional import to_tensor
 
 from bench.config.schema import RunConfig
 from bench.errors import UserError
 from bench.planning import plan
-from bench.training import pictures, speed
+from bench.runs.store import RunDir
+from bench.training import pictures, roofline, speed
 from bench.training.trainer import Trainer
 
 
@@ -25,12 +29,22 @@ def config(method: str = "byol", preset: str = "quick", **overrides: str) -> Run
 
 
 @pytest.mark.parametrize("method", ["byol", "supervised"])
-def test_a_step_and_its_parts_are_measured(method: str) -> None:
-    measured = speed.measure(config(method), "cpu")
+def test_a_step_and_its_parts_are_measured(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    products: list[float] = []
+
+    def noted(*given: Any) -> float:
+        products.append(roofline.roofline_seconds(*given))
+        return products[-1]
+
+    monkeypatch.setattr(speed, "roofline_seconds", noted)
+    measured = speed.measure(config(method), "cpu", seconds=1e6)  # enough on any machine
     rates = ("step", "augment", "pil", "pil_step", "evaluation")
     assert all(measured[f"{name}_images_per_second"] > 0 for name in rates)
-    assert 0 < measured["roofline_share"] < 1.5  # a rough bound: timings are noisy
-    assert 0 < measured["augment_share"] < 1
+    assert all(measured[f"{name}_ms"] > 0 for name in ("augment", "forward", "backward", "optimizer", "ema"))
+    step_seconds = 64 / measured["step_images_per_second"]
+    assert measured["augment_images_per_second"] == pytest.approx(64 / (measured["augment_ms"] / 1000))
+    assert measured["augment_share"] == pytest.approx(measured["augment_ms"] / 1000 / step_seconds)
+    assert [measured["roofline_share"]] == pytest.approx([seconds / step_seconds for seconds in products])
     assert measured["peak_memory_mb"] > 50
     steps = 30 * (1437 // 64)
     assert measured["projected_hours"] == pytest.approx(steps * 64 / measured["step_images_per_second"] / 3600)
@@ -38,6 +52,23 @@ def test_a_step_and_its_parts_are_measured(method: str) -> None:
     assert measured["timed_images"] == 64
     assert json.loads(json.dumps(measured)) == measured
     assert "images/s" in speed.describe(measured)
+
+
+@pytest.mark.parametrize("method", ["byol", "supervised"])
+def test_the_roofline_has_every_product_of_the_two_passes_once(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what is computed, not by a clock: these two methods multiply in no other place than their layers."""
+
+    def operations(function: Callable[[], object], *_: object) -> float:
+        with FlopCounterMode(display=False) as counter:
+            function()
+        return counter.get_total_flops()
+
+    images = torch.randint(0, 256, (16, 3, 8, 8), dtype=torch.uint8)
+    job = Trainer(config(method), 0, speed.noise(images), torch.device("cpu"), RunDir(Path("nowhere")))
+    views, labels = job.augment(images, torch.Generator().manual_seed(0)), job.labels
+    monkeypatch.setattr(roofline, "median_seconds", operations)
+    passes = operations(lambda: job.forward(*views, labels)["loss"].backward())
+    assert roofline.roofline_seconds(job, views, 1.0) == passes > 0
 
 
 def test_an_untrained_backbone_has_no_step_to_measure() -> None:
