@@ -61,7 +61,8 @@ def test_the_roofline_has_every_product_of_the_two_passes_once(method: str, monk
     def operations(function: Callable[[], object], *_: object) -> float:
         with FlopCounterMode(display=False) as counter:
             function()
-        return counter.get_total_flops()
+        total: float = counter.get_total_flops()
+        return total
 
     images = torch.randint(0, 256, (16, 3, 8, 8), dtype=torch.uint8)
     job = Trainer(config(method), 0, speed.noise(images), torch.device("cpu"), RunDir(Path("nowhere")))
