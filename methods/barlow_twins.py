@@ -33,7 +33,8 @@ class BarlowTwins(Method):
         self.projector = heads.mlp(self.feature_dim, config.projector_hidden, config.projector_out)
 
     def forward(self, x1: Tensor, x2: Tensor) -> dict[str, Tensor]:
-        z1, z2 = (F.batch_norm(self.embed(x).float(), None, None, training=True) for x in (x1, x2))  # [N, D]
+        z1, z2 = self.gather(self.embed(x1).float(), self.embed(x2).float())  # [N, D], one forward pass a view
+        z1, z2 = (F.batch_norm(z, None, None, training=True) for z in (z1, z2))
         c = product(z1.T, z2) / len(z1)  # [D, D], the cross-correlation of the embeddings
         invariance = (1 - c.diagonal()).square().sum()
         redundancy = c.square().sum() - c.diagonal().square().sum()

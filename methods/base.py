@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
 import torch
@@ -27,6 +28,8 @@ class Method(nn.Module):
         self.feature_dim = cast(int, backbone.num_features)
         self.config = config
         self.projector: nn.Module = nn.Identity()
+        self.gather: Callable[..., tuple[Tensor, ...]] = all_are_here
+        """Of this device's part of a batch, [n, ...] -> of the whole batch, [N, ...]: what losses are computed of."""
 
     def forward(self, x1: Tensor, x2: Tensor) -> dict[str, Tensor]:
         """Two views [N, 3, H, W] of the same images -> {"loss": scalar, and scalars worth logging}."""
@@ -42,6 +45,11 @@ class Method(nn.Module):
 
     def after_step(self, progress: float) -> None:
         """Called after every optimizer step; `progress` in [0, 1] is the share of the training that is done."""
+
+
+def all_are_here(*parts: Tensor) -> tuple[Tensor, ...]:
+    """`Method.gather` on one device, which has the whole batch."""
+    return parts
 
 
 class Teacher(nn.Module):

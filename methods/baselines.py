@@ -13,7 +13,8 @@ class RandomInit(Method):
     """Nothing is trained: what the architecture alone gives."""
 
     def forward(self, x1: Tensor, x2: Tensor) -> dict[str, Tensor]:
-        return {"loss": (self.embed(x1) - self.embed(x2)).float().pow(2).mean()}
+        z1, z2 = self.gather(self.embed(x1), self.embed(x2))
+        return {"loss": (z1 - z2).float().pow(2).mean()}
 
     def param_groups(self) -> list[dict[str, Any]]:
         return []
@@ -31,4 +32,5 @@ class Supervised(Method):
     def forward(self, x1: Tensor, x2: Tensor, labels: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
         """`labels` [N]; images with label -1 (validation, unlabelled) do not count."""
         logits1, logits2 = self.classifier(self.backbone(x1)), self.classifier(self.backbone(x2))
+        logits1, logits2, labels = self.gather(logits1, logits2, labels)  # of the whole batch
         return {"loss": (cross_entropy(logits1, labels) + cross_entropy(logits2, labels)) / 2}

@@ -30,12 +30,12 @@ class BYOL(Method):
         self.predictor = heads.predictor(config.predictor, config.projector_out, config.predictor_hidden)
         self.teacher = Teacher(self.backbone, self.projector, config)
 
-    def embeddings(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def embeddings(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, ...]:
         """Unit predictions q1, q2 and teacher targets t1, t2 [N, D] of two views: one forward pass a view."""
-        q1 = normalize(self.predictor(self.projector(self.backbone(x1))))  # [N, D]
+        q1 = normalize(self.predictor(self.projector(self.backbone(x1))))  # [n, D]
         q2 = normalize(self.predictor(self.projector(self.backbone(x2))))
         t1, t2 = normalize(self.teacher(x1)), normalize(self.teacher(x2))  # stop-gradient
-        return q1, q2, t1, t2
+        return self.gather(q1, q2, t1, t2)  # [N, D]
 
     def forward(self, x1: Tensor, x2: Tensor) -> dict[str, Tensor]:
         q1, q2, t1, t2 = self.embeddings(x1, x2)

@@ -49,8 +49,9 @@ class DINO(Method):
         self.register_buffer("center", torch.zeros(config.prototypes))
 
     def forward(self, x1: Tensor, x2: Tensor) -> dict[str, Tensor]:
-        s1, s2 = self.prototypes(self.embed(x1)), self.prototypes(self.embed(x2))  # [N, K], one forward pass a view
+        s1, s2 = self.prototypes(self.embed(x1)), self.prototypes(self.embed(x2))  # [n, K], one forward pass a view
         t1, t2 = self.teacher(x1), self.teacher(x2)  # stop-gradient
+        s1, s2, t1, t2 = self.gather(s1, s2, t1, t2)  # [N, K]
         loss = (self.cross_entropy(t1, s2) + self.cross_entropy(t2, s1)) / 2
         mean = torch.cat([t1, t2]).mean(dim=0)  # [K]
         self.center.lerp_(mean, 1 - self.config.center_momentum)

@@ -33,9 +33,10 @@ class MoCoV3(Method):
         self.teacher = Teacher(self.backbone, self.projector, config)
 
     def forward(self, x1: Tensor, x2: Tensor) -> dict[str, Tensor]:
-        q1 = normalize(self.predictor(self.embed(x1)))  # [N, D], one forward pass a view
+        q1 = normalize(self.predictor(self.embed(x1)))  # [n, D], one forward pass a view
         q2 = normalize(self.predictor(self.embed(x2)))
         k1, k2 = normalize(self.teacher(x1)), normalize(self.teacher(x2))  # stop-gradient
+        q1, q2, k1, k2 = self.gather(q1, q2, k1, k2)  # [N, D]
         return {"loss": self.contrast(q1, k2) + self.contrast(q2, k1)}
 
     def contrast(self, q: Tensor, k: Tensor) -> Tensor:

@@ -27,5 +27,6 @@ class SimCLR(Method):
         self.projector = heads.mlp(self.feature_dim, config.projector_hidden, config.projector_out)
 
     def forward(self, x1: Tensor, x2: Tensor) -> dict[str, Tensor]:
-        z1, z2 = normalize(self.embed(x1)), normalize(self.embed(x2))  # [N, D], one forward pass a view
+        z1, z2 = normalize(self.embed(x1)), normalize(self.embed(x2))  # [n, D], one forward pass a view
+        z1, z2 = self.gather(z1, z2)  # [N, D]
         return {"loss": nt_xent(z1, z2, self.config.temperature)}

@@ -38,9 +38,10 @@ class SimSiam(Method):
         self.predictor = heads.predictor(config.predictor, config.projector_out, config.predictor_hidden)
 
     def forward(self, x1: Tensor, x2: Tensor) -> dict[str, Tensor]:
-        z1, z2 = self.embed(x1), self.embed(x2)  # [N, D], one forward pass a view
+        z1, z2 = self.embed(x1), self.embed(x2)  # [n, D], one forward pass a view
         p1, p2 = normalize(self.predictor(z1)), normalize(self.predictor(z2))
         t1, t2 = normalize(z1.detach()), normalize(z2.detach())  # stop-gradient
+        p1, p2, t1, t2 = self.gather(p1, p2, t1, t2)  # [N, D]
         cos = ((p1 * t2).sum(dim=1).mean() + (p2 * t1).sum(dim=1).mean()) / 2
         return {"loss": -cos}
 

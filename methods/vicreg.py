@@ -38,7 +38,7 @@ class VICReg(Method):
         self.projector = heads.mlp(self.feature_dim, config.projector_hidden, config.projector_out)
 
     def forward(self, x1: Tensor, x2: Tensor) -> dict[str, Tensor]:
-        z1, z2 = self.embed(x1).float(), self.embed(x2).float()  # [N, D], one forward pass a view
+        z1, z2 = self.gather(self.embed(x1).float(), self.embed(x2).float())  # [N, D], one forward pass a view
         invariance = (z1 - z2).square().mean()
         variance = (_variance(z1) + _variance(z2)) / 2
         covariance = _covariance(z1) + _covariance(z2)

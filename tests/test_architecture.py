@@ -23,7 +23,7 @@ FLOORS = [  # a room imports from the floors below it, and from itself
     ("bench.weights",),
     ("bench.runs",),
     ("bench.config",),
-    ("bench.errors", "bench.files", "bench.seeds", "methods"),
+    ("bench.errors", "bench.files", "bench.seeds", "bench.team", "methods"),
 ]
 MAX_LINES = 300
 

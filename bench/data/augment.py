@@ -48,14 +48,18 @@ class Augmentation:
         self.views = config.views()
         self.size, self.mean, self.std = size, mean, std
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, images: Tensor, generator: torch.Generator, part: slice | None = None, whole: int = 0
+    ) -> tuple[Tensor, Tensor]:
         """uint8 [N, 3, H, W] on any device -> two normalised float32 views [N, 3, size, size] on that device.
 
+        The images may be a `part` of a batch of `whole` ones: their views are those that they have in all of it.
         To be called outside autocast: products in bfloat16 would cost the images their last bits.
         """
         n, _, height, width = images.shape
-        first, second = (draw(view, n, height, width, generator) for view in self.views)
-        both = Parameters(*(torch.cat(pair) for pair in zip(first, second, strict=True)))
+        drawn = [draw(view, whole or n, height, width, generator) for view in self.views]
+        chosen = part or slice(n)
+        both = Parameters(*(torch.cat([a[chosen], b[chosen]]) for a, b in zip(*drawn, strict=True)))
         views = _normalize_(apply(images, both, self.size), self.mean, self.std)
         return views[:n], views[n:]
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bench.config.schema import RunConfig
 from bench.data.datasets import Dataset
+from bench.team import ALONE, Team
 from methods.base import Method
 
 log = logging.getLogger("bench")
@@ -62,11 +63,16 @@ def _writes_past_its_buffers(conv: nn.Conv2d) -> bool:
     return strided and conv.groups == 1 and conv.in_channels < ONEDNN_BLOCK
 
 
-def compile_backbones(method: Method, config: RunConfig, device: torch.device, layout: torch.memory_format) -> bool:
+def compile_backbones(
+    method: Method, config: RunConfig, device: torch.device, layout: torch.memory_format, team: Team = ALONE
+) -> bool:
     """torch.compile how the online backbone and a teacher's train; False, and a warning, where it does not work here.
 
     One pass of each on a blank batch tells that, and leaves no trace. Evaluation, with its many shapes, stays eager.
     """
+    if team.world > 1:  # statistics over all devices interrupt the graph at every normalisation
+        log.warning("train.compile: not with several devices, running without it")
+        return False
     networks = [module for module in method.modules() if type(module) is type(method.backbone)]
     before = {name: value.clone() for name, value in method.state_dict().items()}
     images = torch.zeros(config.train.batch_size, 3, config.data.size, config.data.size, device=device)

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from bench.evaluation.scale import rescaled
 from bench.seeds import Init, stream
+from bench.team import ALONE, Team
 from methods.base import Method
 from methods.losses import cross_entropy
 
@@ -14,12 +15,13 @@ ONLINE_LR = 0.1  # of the online linear layer, SGD with momentum .9, as solo-lea
 class OnlineProbe:
     """A linear layer trained beside the method on its detached features. It tells; it chooses nothing."""
 
-    def __init__(self, method: Method, n_classes: int, seed: int, device: torch.device) -> None:
+    def __init__(self, method: Method, n_classes: int, seed: int, device: torch.device, team: Team = ALONE) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(stream(seed, "init", Init.ONLINE_PROBE).initial_seed())
             self.layer = nn.Linear(method.feature_dim, n_classes).to(device)
         self.optimizer = torch.optim.SGD(self.layer.parameters(), lr=ONLINE_LR, momentum=0.9)
-        self.seen: list[Tensor] = []  # features [N, D] of this step, one entry a view
+        self.team = team
+        self.seen: list[Tensor] = []  # features [n, D] of this step, one entry a view
         method.backbone.register_forward_hook(self._see)
 
     def _see(self, module: nn.Module, inputs: tuple[Tensor, ...], features: Tensor) -> None:
@@ -27,11 +29,13 @@ class OnlineProbe:
             self.seen.append(rescaled(features.detach().float()))
 
     def step(self, labels: Tensor) -> None:
-        """Learn from the views that the backbone has just seen; `labels` [N], -1 where unlabelled."""
-        loss = torch.stack([cross_entropy(self.layer(features), labels) for features in self.seen]).mean()
+        """Learn from the views that the backbone has just seen; `labels` [n], -1 where unlabelled."""
+        *logits, labels = self.team.gather(*map(self.layer, self.seen), labels)  # of the whole batch
+        loss = torch.stack([cross_entropy(each, labels) for each in logits]).mean()
         self.seen.clear()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self.team.add_up(self.layer.parameters())
         self.optimizer.step()
 
     @torch.no_grad()

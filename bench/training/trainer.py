@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from bench.runs import provenance
 from bench.runs.claim import Claim
 from bench.runs.store import RunDir
 from bench.seeds import Init, stream
+from bench.team import ALONE, Team
 from bench.training import checkpoint, optim
 from bench.training.machine import autocast, compile_backbones, memory_format, resident
 from bench.training.online import OnlineProbe
@@ -57,14 +59,17 @@ class Trainer:
         device: torch.device,
         run: RunDir,
         attempt: Mapping[str, Any] | None = None,
+        team: Team = ALONE,
     ) -> None:
         self.config, self.seed, self.dataset, self.device, self.dir = config, seed, dataset, device, run
+        self.team = team
         n_classes = len(dataset.classes)
         self.method = build_method(config, seed, n_classes).to(device)
         self.layout = memory_format(self.method, device)
         self.method.to(memory_format=self.layout)
-        self.compiled = config.train.compile and compile_backbones(self.method, config, device, self.layout)
-        self.online = OnlineProbe(self.method, n_classes, seed, device)
+        self.compiled = config.train.compile and compile_backbones(self.method, config, device, self.layout, team)
+        self.method.gather = team.gather
+        self.online = OnlineProbe(self.method, n_classes, seed, device, team)
         groups = self.method.param_groups()
         self.optimizer = optim.build(groups, config.optim) if groups else None
         self.augment = Augmentation(config.augment, config.data.size, dataset.mean, dataset.std)
@@ -101,15 +106,14 @@ class Trainer:
             nonlocal started
             self._read_losses(pending)
             self.seconds += time.perf_counter() - started
-            claim.check()
-            checkpoint.save(self.dir, self._state())
+            self.team.first(partial(self._save, claim))
             started = time.perf_counter()
 
         while self.step < self.epochs * self.steps_per_epoch:
             epoch, first = divmod(self.step, self.steps_per_epoch)
             order = torch.randperm(len(self.images), generator=stream(self.seed, "order", epoch))
             for batch in range(first, self.steps_per_epoch):
-                if should_stop():
+                if self.team.any(should_stop()):
                     save()
                     raise Interrupted
                 index = order[batch * self.config.train.batch_size :][: self.config.train.batch_size]
@@ -118,8 +122,7 @@ class Trainer:
                     self._read_losses(pending)
             self._read_losses(pending)
             self.seconds += time.perf_counter() - started
-            claim.check()
-            show(self._log_epoch(epoch + 1))
+            show(self._log_epoch(epoch + 1, claim))
             self.losses.clear()
             started = time.perf_counter()
             if (epoch + 1) % self.config.train.checkpoint_epochs == 0 or epoch + 1 == self.epochs:
@@ -127,25 +130,28 @@ class Trainer:
 
     def forward(self, x1: Tensor, x2: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The method's losses of two views [N, 3, S, S], in the run's precision; only `uses_labels` sees labels [N]."""
-        with autocast(self.device, self.config):
+        with autocast(self.device, self.config), self.team.statistics():
             logged: dict[str, Tensor] = self.method(x1, x2, labels) if self.method.uses_labels else self.method(x1, x2)
         return logged
 
     def _train_step(self, index: Tensor, epoch: int, batch: int) -> dict[str, Tensor]:
         """One optimizer step on the images at `index` [N]; what it logs stays on the device."""
+        whole, part = len(index), self.team.part(len(index))
+        index = index[part]  # [n], this process's
         here = send(index, self.device)
         on_device = self.images.device == self.labels.device
         images = self.images[here] if on_device else send(self.images[index], self.device)
         labels = self.labels[here]
         draws = stream(self.seed, "augment", epoch, batch)
-        return self.learn(*self.augment(images, draws), labels)
+        return self.learn(*self.augment(images, draws, part, whole), labels)
 
     def learn(self, x1: Tensor, x2: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """One optimizer step on two views [N, 3, S, S] with labels [N]; what it logs stays on the device."""
+        """One optimizer step on two views [n, 3, S, S] with labels [n]; what it logs stays on the device."""
         assert self.optimizer is not None
         config = self.config
         x1, x2 = (x.to(memory_format=self.layout) for x in (x1, x2))
-        torch.manual_seed(stream(self.seed, "init", Init.STEP, self.step).initial_seed())  # for dropout and the like
+        own = [self.team.rank] if self.team.rank else []  # the first process draws as a single one would
+        torch.manual_seed(stream(self.seed, "init", Init.STEP, self.step, *own).initial_seed())  # dropout and the like
         optim.set_lr(
             self.optimizer,
             self.step,
@@ -157,6 +163,7 @@ class Trainer:
         logged = self.forward(x1, x2, labels)
         self.optimizer.zero_grad(set_to_none=True)
         logged["loss"].backward()
+        self.team.add_up(p for group in self.optimizer.param_groups for p in group["params"])
         self.optimizer.step()
         self.method.after_step(self.step / (self.epochs * self.steps_per_epoch))
         self.online.step(labels)
@@ -179,7 +186,7 @@ class Trainer:
             self.losses.append(dict(zip(names, row, strict=True)))
             self.last_loss = self.losses[-1]["loss"]
 
-    def _log_epoch(self, epoch: int) -> dict[str, Any]:
+    def _log_epoch(self, epoch: int, claim: Claim) -> dict[str, Any]:
         """Add the row of a finished epoch (counted from 1) to the history, with diagnostics when they are due."""
         assert self.optimizer is not None
         n = len(self.losses)
@@ -191,8 +198,13 @@ class Trainer:
             "images_per_second": self.step * self.config.train.batch_size / self.seconds,
         }
         if epoch % self.config.eval.every_epochs == 0 or epoch == self.epochs:
-            row |= self._diagnose()
-        self.dir.append_history(row)
+            row |= self.team.first(self._diagnose)
+
+        def append() -> None:
+            claim.check()
+            self.dir.append_history(row)
+
+        self.team.first(append)
         log.info("epoch %d/%d loss %.4f, %.0f images/s", epoch, self.epochs, row["loss"], row["images_per_second"])
         return row
 
@@ -206,6 +218,10 @@ class Trainer:
         measured["val_knn_top1"] = knn_top1(bank, train_labels, queries, labels, k, len(data.classes))
         measured["online_linear_top1"] = self.online.top1(queries, labels)
         return measured
+
+    def _save(self, claim: Claim) -> None:
+        claim.check()
+        checkpoint.save(self.dir, self._state())
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -231,9 +247,7 @@ class Trainer:
 
     def _resume(self) -> list[dict[str, Any]]:
         """Take up the newest checkpoint, and forget what was logged after it; returns what was before. UserError."""
-        state, problems = checkpoint.load(self.dir)
-        for problem in problems:
-            log.warning("%s: %s", self.dir.run_id, problem)
+        state = self._load()
         if state is not None:
             try:
                 self._take_up(state)
@@ -246,5 +260,24 @@ class Trainer:
                 text = "%s: resumed at step %d, but not as it began: %s (the result will say so)"
                 log.warning(text, self.dir.run_id, self.step, ", ".join(changed))
         kept = [row for row in self.dir.history() if is_number(row.get("step")) and row["step"] <= self.step]
-        write_atomic(self.dir.metrics, "".join(dump_json(row, indent=None) for row in kept).encode())
+        content = "".join(dump_json(row, indent=None) for row in kept).encode()
+        self.team.first(lambda: write_atomic(self.dir.metrics, content))
         return kept
+
+    def _load(self) -> dict[str, Any] | None:
+        """The newest undamaged checkpoint; the first process looks for it, and the others read what it found."""
+        state: dict[str, Any] | None = None
+
+        def find() -> int | None:
+            nonlocal state
+            state, problems = checkpoint.load(self.dir)
+            for problem in problems:
+                log.warning("%s: %s", self.dir.run_id, problem)
+            return state["step"] if state else None
+
+        step = self.team.first(find)
+        if self.team.rank and step is not None:
+            state, _ = checkpoint.load(self.dir)
+            if state is None or state["step"] != step:
+                raise RuntimeError(f"{self.dir.checkpoint}: rank {self.team.rank} sees another one than rank 0")
+        return state

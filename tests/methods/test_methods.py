@@ -170,7 +170,7 @@ def test_the_cosine_schedule_begins_at_tau_and_ends_at_one() -> None:
 # The papers' losses
 
 
-def embeddings(method: Method, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def embeddings(method: Method, x1: Tensor, x2: Tensor) -> tuple[Tensor, ...]:
     assert isinstance(method, BYOL)
     return method.embeddings(x1, x2)
 

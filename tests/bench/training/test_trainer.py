@@ -161,8 +161,8 @@ def test_a_seed_gives_every_method_the_same_backbone_batches_and_views(
         draws: list[Tensor] = [initial]
         original = job.augment
 
-        def record(images: Tensor, generator: torch.Generator, original: Any = original, draws: Any = draws) -> Any:
-            views = original(images, generator)
+        def record(images: Tensor, *rest: Any, original: Any = original, draws: Any = draws) -> Any:
+            views = original(images, *rest)
             draws.extend([images.clone(), *(view.clone() for view in views)])
             return views
 

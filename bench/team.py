@@ -1,0 +1,55 @@
+"""The processes that execute one run together: here the usual case, one process that has all."""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+T = TypeVar("T")
+
+
+class Team:
+    """What a process asks of the others, and what it gets where there are none.
+
+    For several, one a device: bench.training.distributed.Ranks. All members execute the same program and call the same
+    methods in the same order.
+    """
+
+    rank = 0
+    """Which member this process is. The first, 0, owns the run: it claims, logs, and writes its files."""
+    world = 1
+    """How many members there are, and so how many devices the run has."""
+
+    def part(self, n: int) -> slice:
+        """Which of the `n` images of a batch are this process's. `gather` then puts together what such parts gave."""
+        return slice(0, n)
+
+    def gather(self, *parts: "Tensor") -> tuple["Tensor", ...]:
+        """[n, ...] of this process's images each -> [N, ...] of all, in the batch's order, with gradient."""
+        return parts
+
+    def statistics(self) -> AbstractContextManager[object]:
+        """Within it, batch norm in training takes its mean and variance over the whole batch."""
+        return nullcontext()
+
+    def add_up(self, parameters: Iterable["Tensor"]) -> None:
+        """Gradients of a loss of the whole batch, from this process's images -> from all; the same bits everywhere."""
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process, now; asked by all, it is answered the same everywhere."""
+        return flag
+
+    def first(self, work: Callable[[], T]) -> T:
+        """What `work` returns in the first process (JSON can hold it), for all; the others wait.
+
+        Where it raises an exception, the others do too: ElsewhereError, with its text.
+        """
+        return work()
+
+    def settle(self, error: Exception | None) -> None:
+        """End a run together, by an exception or without. Raises bench.training.distributed.Lost if that cannot be."""
+
+
+ALONE = Team()
