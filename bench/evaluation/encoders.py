@@ -14,41 +14,20 @@ from bench.data import datasets
 from bench.data.split import Channels
 from bench.errors import UserError
 from bench.files import parse_json
+from bench.runs.encoders import Encoder
 from bench.runs.identity import completed
-from bench.weights.files import metadata
+from bench.weights import files
 from bench.weights.find import told_by_timm
 
 IMAGENET = "mean=0.485,0.456,0.406 and std=0.229,0.224,0.225"  # of torchvision's and most of timm's
 
 
-@dataclass(frozen=True)
-class ForeignEncoder:
-    """An encoder that was not trained here, with all that judging it takes."""
+def load(encoder: Encoder) -> nn.Module:
+    """The network on the CPU, in eval mode: images [N, 3, size, size] -> features [N, num_features].
 
-    name: str
-    source: str
-    """As in `bench.config.encoders.parse`, a path absolute."""
-    backbone: BackboneConfig
-    """With `weights` and `weights_hash`, the identity of the encoder's content."""
-    size: int
-    """Side of the images that it is given, in pixels."""
-    mean: Channels
-    std: Channels
-    """With which they are normalised, of pixels in [0, 1]."""
-    told: tuple[str, ...]
-    """What was found and done, for people: the prefix of keys, heads left out, where the normalisation is from."""
-
-    @property
-    def content_hash(self) -> str:
-        """16 hex of the weights: equal for equal ones, whatever file they came in."""
-        return self.backbone.weights_hash
-
-    def load(self) -> nn.Module:
-        """The network on the CPU, in eval mode: images [N, 3, size, size] -> features [N, num_features].
-
-        Raises UserError if the weights cannot be read, or are no longer those of `content_hash`.
-        """
-        return backbone.create(self.backbone, self.size, f"{self.name}={self.source}").eval()
+    Raises UserError if the weights cannot be read, or are no longer those of its content's hash.
+    """
+    return backbone.create(encoder.backbone, encoder.size, f"{encoder.name}={encoder.source}").eval()
 
 
 @dataclass
@@ -64,7 +43,7 @@ class _Known:
     """Where mean and std are from."""
 
 
-def foreign(name: str, config: EncoderConfig, experiments: BackboneConfig, data_dir: Path) -> ForeignEncoder:
+def foreign(name: str, config: EncoderConfig, experiments: BackboneConfig, data_dir: Path) -> Encoder:
     """The encoder `name` that `config` describes, its weights read and found complete.
 
     experiments: the experiment's backbone, for files that do not tell theirs. data_dir: of the data sets, where an
@@ -90,8 +69,16 @@ def foreign(name: str, config: EncoderConfig, experiments: BackboneConfig, data_
     )
     made: Any = backbone.create(network, size, f"{name}={source}")
     told = [*made.weights_told, *[f"normalised as {known.origin} says"] * (not (config.mean and config.std))]
-    network = network.model_copy(update={"weights_hash": made.weights_hash})
-    return ForeignEncoder(name, str(source), network, size, mean, std, tuple(told))
+    return Encoder(
+        name=name,
+        source=str(source),
+        content_hash=made.weights_hash,
+        backbone=network.model_copy(update={"weights_hash": made.weights_hash}),
+        size=size,
+        mean=mean,
+        std=std,
+        told=tuple(told),
+    )
 
 
 def _of_timm(source: Source, name: str) -> _Known:
@@ -108,7 +95,8 @@ def _of_timm(source: Source, name: str) -> _Known:
 
 def _beside(path: Path, data_dir: Path) -> _Known:
     """What an `encoder.safetensors` of ours and its run's config.json tell, or the config.json of a timm folder."""
-    own, config = metadata(path), _config(path)
+    files.check(path)
+    own, config = files.metadata(path), _config(path)
     known = _Known(
         own.get("name", ""), own.get("stem", ""), int(size) if (size := own.get("size", "")).isdigit() else None
     )

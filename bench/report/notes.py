@@ -7,12 +7,13 @@ import pandas as pd
 
 from bench.report.columns import COLUMNS, DASH
 from bench.report.names import dataset_name, method_name
-from bench.runs.identity import seed_list
+from bench.runs.identity import seed_list, weights_label
 from bench.tables.conditions import mixed, unlike
 from bench.tables.grid import on_board
 from bench.tables.leaderboard import Tables
 from bench.tables.statistics import TESTED_FROM
 
+WEIGHTS = ("backbone.weights", "backbone.weights_hash")
 MIXED = 3  # values of one kind that are named beside the most frequent
 
 
@@ -30,6 +31,7 @@ def notes(tables: Tables, rows: pd.DataFrame) -> list[str]:
         f"{DASH}: too few seeds.",
         *_tests(tables, rows, name),
         *(["References (untrained, supervised) neither win nor are tested."] if rows["reference"].any() else []),
+        *_weights(tables, rows),
         *_conditions(tables, rows),
         *_made_with(used),
         *_search(rows),
@@ -63,6 +65,19 @@ def _tests(tables: Tables, rows: pd.DataFrame, name: str) -> Iterator[str]:
     if len(own) > 1:
         listed = "; ".join(f"{methods}: {seeds_of}" for seeds_of, methods in own.items())
         yield f"Seeds differ ({listed}): a mean is of a method's own seeds, a difference of the common ones."
+
+
+def _weights(tables: Tables, rows: pd.DataFrame) -> Iterator[str]:
+    """From which weights training started, where they are not new."""
+    names: dict[str, list[str]] = {}
+    for digest, name in rows[["config_hash", "method"]].itertuples(index=False):
+        source, content = (tables.configs.get(digest, {}).get(key, "") for key in WEIGHTS)
+        if label := weights_label(source, content):
+            names.setdefault(label, []).append(name)
+    if names:
+        whole = sum(map(len, names.values())) == len(rows) and len(names) == 1
+        told = "; ".join(label if whole else f"{label} ({', '.join(own)})" for label, own in names.items())
+        yield f"Trained on from weights that are the same for all seeds: {told}."
 
 
 def _conditions(tables: Tables, rows: pd.DataFrame) -> Iterator[str]:

@@ -92,6 +92,15 @@ def dataset_label(section: Mapping[str, Any]) -> str:
     return f"{FOLDER}{folder.name}@{fingerprint[:8]}" if folder else name
 
 
+def weights_label(source: str, digest: str) -> str:
+    """What tables call weights from elsewhere, by their source and their content's hash; "" without a source.
+
+    "timm:resnet18.a1_in1k@<8 hex>", "file:moco.pth#teacher@<8 hex>": a path is this machine's and no one else's.
+    """
+    kind, colon, place = source.partition(":")
+    return f"{kind}{colon}{place.rpartition('/')[2]}@{digest[:8]}" if source else ""
+
+
 def seed_list(seeds: Iterable[int]) -> str:
     """[0, 1, 2, 5] -> "0-2,5" """
     ordered = sorted(set(map(int, seeds)))

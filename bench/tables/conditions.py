@@ -28,7 +28,7 @@ def unlike(tried: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> dic
     keys = dict.fromkeys(key for config in chosen.values() for key in config if key.split(".")[0] in COMPARED)
     found = {}
     for key in keys:
-        values = {method: str(config.get(key, NOT_SET)) for method, config in chosen.items()}
+        values = {method: str(config.get(key, NOT_SET)) or "none" for method, config in chosen.items()}
         free = key in NOT_HASHED or key in PATHS  # what is there may be moved: its content's hash is another key
         if free or len(set(values.values())) < 2:
             continue

@@ -29,7 +29,7 @@ def read(path: Path) -> dict[str, Tensor]:
     Dictionaries in dictionaries are joined with dots: {"state_dict": {"fc.bias": t}} -> {"state_dict.fc.bias": t}.
     Raises UserError, one line with the path, if it is missing, damaged, no weights, or a pickle with code in it.
     """
-    _check(path)
+    check(path)
     try:
         if path.suffix == ".safetensors":
             return dict(safetensors.torch.load_file(path))
@@ -45,9 +45,8 @@ def read(path: Path) -> dict[str, Tensor]:
                 f"{path}: a pickle with code in it ({code[1]}): not executed, not loaded; save the network's "
                 "state_dict() alone, or as .safetensors"
             ) from None
-        reason = (
-            text.rpartition("WeightsUnpickler error: ")[2].partition(" Check the doc")[0][:150] or type(error).__name__
-        )
+        reason = text.rpartition("WeightsUnpickler error: ")[2].partition(" Check the doc")[0]
+        reason = reason[:150] or type(error).__name__
         raise UserError(f"{path}: cannot be read as weights: torn, or something else ({reason})") from error
     tensors = dict(_tensors(content, "", set()))
     if not tensors:
@@ -66,7 +65,7 @@ def metadata(path: Path) -> dict[str, str]:
         return {}
 
 
-def _check(path: Path) -> None:
+def check(path: Path) -> None:
     """Raises UserError on what can be told from the name, the kind of file or its first bytes."""
     if path.is_dir():
         inside = sorted(file.name for file in path.iterdir() if file.suffix in SUFFIXES)

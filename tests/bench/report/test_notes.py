@@ -79,3 +79,25 @@ def test_every_output_says_so(tmp_path: Path) -> None:
     for path in write(tmp_path, ["e"], ["md", "tex", "html"]):
         assert "NOT MADE ALIKE" in path.read_text().replace("-{}", "-"), path
         assert "RAFT seeds 1-2" in path.read_text().replace("-{}", "-"), path
+
+
+def test_weights_to_begin_with_are_named(tmp_path: Path) -> None:
+    def told(methods: list[str]) -> list[str]:
+        for method in ("raft", "byol"):
+            for seed in range(3):
+                run = fake_run(tmp_path / str(len(methods)) / "e", method, seed, epochs=2)
+                if method in methods:
+                    planned = json.loads((run / "config.json").read_text())
+                    planned["config"]["backbone"] |= {"weights": "file:/a/moco.pth", "weights_hash": "0123abcd4567ef89"}
+                    write_json(run / "config.json", planned)
+        tables = collect(tmp_path / str(len(methods)), ["e"])
+        found = notes(tables, tables.leaderboard)
+        return [note.partition(". Differences")[0] for note in found if "weights" in note]
+
+    of_all = "Trained on from weights that are the same for all seeds: file:moco.pth@0123abcd"
+    assert told([]) == []
+    assert told(["byol"]) == [
+        f"{of_all} (BYOL).",
+        "NOT TRAINED ALIKE: backbone.weights_hash = 0123abcd4567ef89 (BYOL), none (RAFT)",
+    ]
+    assert told(["raft", "byol"]) == [f"{of_all}."]

@@ -72,3 +72,25 @@ def test_an_older_config_is_completed_by_what_its_settings_meant_then(
 def test_seed_lists() -> None:
     assert identity.seed_list([5, 0, 1, 2]) == "0-2,5"
     assert identity.seed_list([]) == ""
+
+
+def test_of_weights_the_content_counts_and_not_the_place(config: dict[str, Any]) -> None:
+    def hash_of(weights: str, content: str) -> str:
+        backbone = {**config["backbone"], "weights": weights, "weights_hash": content}
+        return identity.config_hash({**config, "backbone": backbone})
+
+    new = identity.config_hash(config)
+    assert hash_of("file:/here/moco.pth", "a1") == hash_of("file:/there/w.safetensors#teacher", "a1")
+    assert len({new, hash_of("file:/here/moco.pth", "a1"), hash_of("file:/here/moco.pth", "b2")}) == 3
+
+
+@pytest.mark.parametrize(
+    ("source", "label"),
+    [
+        ("", ""),
+        ("timm:resnet18.a1_in1k", "timm:resnet18.a1_in1k@0123abcd"),
+        ("file:/home/me/moco.pth#teacher", "file:moco.pth#teacher@0123abcd"),
+    ],
+)
+def test_weights_are_called_by_what_they_are(source: str, label: str) -> None:
+    assert identity.weights_label(source, "0123abcd4567ef89") == label
