@@ -15,7 +15,7 @@ from scipy import stats
 
 from bench import cli
 from bench.planning import sweep_file
-from bench.report.names import method_name
+from bench.report.names import entry_name
 from bench.tables.leaderboard import collect
 
 ROOT = Path(__file__).parent.parent
@@ -101,7 +101,7 @@ def board(name: str) -> list[list[str]]:
     for row in pd.read_csv(RESULTS / name / "leaderboard.csv", keep_default_na=False).itertuples():
         own = runs[runs["method"] == row.method]
         told = {"best": " *", "tie": " *", "": ""}[row.mark] + " (reference)" * row.reference
-        rows.append([method_name(row.method) + told, str(len(own)), *means(own)])
+        rows.append([entry_name(row.method) + told, str(len(own)), *means(own)])
     return rows
 
 
@@ -119,7 +119,7 @@ def ablation() -> list[list[str]]:
             alone = method == "alignment alone"
             overrides = "method.beta=0 " * alone + f"method.predictor={predictor}"
             own = runs[(runs["method"] == ("raft" if alone else method)) & (runs["overrides"] == overrides)]
-            rows.append([method if alone else method_name(method), predictor, *means(own)])
+            rows.append([method if alone else entry_name(method), predictor, *means(own)])
     return rows
 
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench.report.columns import COLUMNS, DASH, p_value, records
-from bench.report.names import method_name
+from bench.report.names import entry_name
 from bench.report.palette import looks
 from bench.report.style import plain
 from bench.tables.grid import on_board
@@ -28,14 +28,13 @@ def leaderboard_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
         return None
     figure = Figure(figsize=(6.4, 1.1 + 0.36 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    points, look = scores(standing(tables, rows), metric), looks(tables.leaderboard["method"])
+    points, look = scores(standing(tables, rows), metric), looks(tables.leaderboard)
     for y, row in enumerate(records(rows)):
-        method, mean = row["method"], row[f"{metric}_mean"]
+        own, mean = look[row["entry"]], row[f"{metric}_mean"]
         half = row[f"{metric}_high"] - mean
-        shade, marker = look[method].colour, look[method].marker
-        _dots(axes, points[method], y, shade)
-        axes.errorbar(mean, y, xerr=half, fmt=marker, ms=7, capsize=3, lw=1.5, color=shade, mec="w")
-    labels = map(plain, map(method_name, rows["method"]))
+        _dots(axes, points[row["entry"]], y, own.colour)
+        axes.errorbar(mean, y, xerr=half, ls="", ms=7, capsize=3, lw=1.5, **own.marked())
+    labels = map(plain, map(entry_name, rows["entry"]))
     names = [name + " (reference)" * ours for name, ours in zip(labels, rows["reference"], strict=True)]
     marks = rows["mark"].map({"best": " *", "tie": " *", "untested": " ?"}).fillna("")
     axes.set_yticks(range(len(rows)), [name + mark for name, mark in zip(names, marks, strict=True)])
@@ -48,7 +47,7 @@ def leaderboard_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
 
 
 def difference_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
-    """Paired differences between methods on common seeds; with many methods, those from the best only."""
+    """Paired differences between entries on common seeds; with many entries, those from the best only."""
     pairs = on_board(tables.pairs, rows)
     pairs = pairs[~pairs["reference"] & (pairs["n"] > 0)]
     if len(pairs) > MAX_PAIRS:
@@ -60,7 +59,7 @@ def difference_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
     points = scores(standing(tables, rows), tables.metric)
     for y, pair in enumerate(records(pairs)):
         shade = "#222222" if pair["significant"] else "#8a8a8a"
-        differences = (points[pair["method_a"]] - points[pair["method_b"]]).dropna()
+        differences = (points[pair["entry_a"]] - points[pair["entry_b"]]).dropna()
         _dots(axes, differences, y, shade)
         half = pair["high"] - pair["difference"]
         face = shade if pair["significant"] else "white"
@@ -69,7 +68,7 @@ def difference_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
         text = " not tested" if p == DASH else f" Holm p = {p}".replace("= <", "<")
         axes.text(1.01, y, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=shade)
     axes.axvline(0, color="#555555", lw=1)
-    first, second = ([plain(method_name(m), 20) for m in pairs[column]] for column in ("method_a", "method_b"))
+    first, second = ([plain(entry_name(e), 20) for e in pairs[column]] for column in ("entry_a", "entry_b"))
     axes.set_yticks(range(len(pairs)), [f"{a} − {b}" for a, b in zip(first, second, strict=True)])
     axes.set_ylim(len(pairs) - 0.5, -0.5)
     axes.set_xlabel(f"difference in {COLUMNS[tables.metric].header} accuracy (points), 95 % interval, seeds")
@@ -89,12 +88,11 @@ def cost_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
     if on_gpu or longest >= 3600:
         unit, seconds = ("GPU-hours" if on_gpu else "hours"), 3600
     figure = Figure(figsize=(5.6, 3.4), layout="constrained")
-    axes, handles, look = figure.subplots(), [], looks(tables.leaderboard["method"])
+    axes, handles, look = figure.subplots(), [], looks(tables.leaderboard)
     for row in records(rows):
-        method, half = row["method"], row[f"{metric}_high"] - row[f"{metric}_mean"]
+        entry, half = row["entry"], row[f"{metric}_high"] - row[f"{metric}_mean"]
         x = row["train_seconds_mean"] / seconds
-        drawn: dict[str, Any] = {"marker": look[method].marker, "color": look[method].colour, "ms": 8, "mec": "w"}
-        drawn |= {"ls": "", "label": plain(method_name(method))}
+        drawn: dict[str, Any] = {**look[entry].marked(), "ms": 8, "ls": "", "label": plain(entry_name(entry))}
         axes.errorbar(x, row[f"{metric}_mean"], yerr=half, capsize=3, **drawn)
         handles.append(Line2D([], [], **drawn))  # without the bars of the interval
     axes.set_ylim(max(0, axes.get_ylim()[0]), min(100.5, axes.get_ylim()[1]))

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pandas as pd
 
 from bench.errors import unknown
-from bench.report.names import dataset_name, measure_name, method_name
+from bench.report.names import dataset_name, entry_name, measure_name
 from bench.tables.evaluated import Measure, measures
 from bench.tables.grid import BOARD
 from bench.tables.leaderboard import Tables
@@ -68,7 +68,7 @@ def flags(row: Row) -> str:
 
 
 def budget(row: Row) -> str:
-    """How much was tried for a method: configurations, and runs in all."""
+    """How much was tried for an entry: configurations, and runs in all."""
     return f"{row['points']} ({row['budget_runs']})"
 
 
@@ -97,7 +97,8 @@ class _Columns(dict[str, Column]):
 COLUMNS = _Columns()
 COLUMNS |= {
     "rank": Column("rank", lambda row: number(row["rank"], 0), ("rank",)),
-    "method": Column("method", lambda row: method_name(row["method"]), ("method",)),
+    "method": Column("method", lambda row: entry_name(row["method"]), ("method",)),
+    "entry": Column("entry", lambda row: entry_name(row["entry"]), ("entry",)),
     "seeds": Column("seeds", seeds, ("done", "planned", "seeds")),
     "test_linear_top1": _metric("linear", "test_linear_top1", 2),
     "test_knn_top1": _metric("kNN", "test_knn_top1", 2),
@@ -129,8 +130,14 @@ COLUMNS |= {
 }
 
 
-def select(columns: list[str] | None, metric: str, default: tuple[str, ...]) -> list[str]:
-    """The columns to show: those asked for, or `default` behind method, seeds, metric and the other probe.
+def name_column(tables: Tables) -> str:
+    """The column that names a table's rows: "method", or "entry" where some rows are more than a method."""
+    board = tables.leaderboard
+    return "entry" if (board["entry"] != board["method"]).any() else "method"
+
+
+def select(columns: list[str] | None, metric: str, default: tuple[str, ...], name: str = "method") -> list[str]:
+    """The columns to show: those asked for, or `default` behind name, seeds, metric and the other probe.
 
     Raises UserError on an unknown column.
     """
@@ -138,7 +145,7 @@ def select(columns: list[str] | None, metric: str, default: tuple[str, ...]) -> 
         if column not in COLUMNS and not Measure.parse(column):  # whether there is such a measure, tables tell
             raise unknown("column", column, COLUMNS)
     other = "test_linear_top1" if metric == "test_knn_top1" else "test_knn_top1"
-    return list(dict.fromkeys(columns or ["method", "seeds", metric, other, *default]))
+    return list(dict.fromkeys(columns or [name, "seeds", metric, other, *default]))
 
 
 def of_tables(columns: list[str] | None, tables: Tables) -> None:

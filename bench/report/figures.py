@@ -5,7 +5,8 @@ Seeds are always shown: as dots, as thin lines, or as a band from the lowest to 
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -15,7 +16,7 @@ from bench.report.accuracy_figures import cost_figure, difference_figure, leader
 from bench.report.columns import boards
 from bench.report.curves import accuracy_figure, loss_figure, plane_figure, rank_figure
 from bench.report.grid_figures import grid_figure, grid_plane_figure
-from bench.report.names import method_name
+from bench.report.names import entry_name
 from bench.tables.leaderboard import Tables
 
 Drawer = Callable[[Tables, pd.DataFrame], Figure | None]
@@ -53,12 +54,22 @@ def figures(tables: Tables) -> Iterator[tuple[str, str, Figure]]:
         if plane is not None:
             caption = "alignment and uniformity of every configuration during training; a cross: seeds collapsed"
             yield f"grid-alignment-uniformity{suffix}", f"{label}: {caption}", plane
-        for method in rows.loc[rows["points"] > 1, "method"]:
+        for entry, name in _file_names(rows.loc[rows["points"] > 1, "entry"]):
             with style.applied():
-                figure = grid_figure(tables, rows, method)
+                figure = grid_figure(tables, rows, entry)
             if figure is not None:
                 caption = "validation linear accuracy over the configurations tried; the chosen one is marked"
-                yield f"grid-{slug(method)}{suffix}", f"{label}: {method_name(method)}, {caption}", figure
+                yield f"{name}{suffix}", f"{label}: {entry_name(entry)}, {caption}", figure
+
+
+def _file_names(entries: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """(entry, name of its grid's figure): labels that differ in signs alone have the same slug, files must not."""
+    taken = {"grid-alignment-uniformity"}
+    for entry in entries:
+        first = f"grid-{slug(entry)}"
+        name = next(name for i in count(1) if (name := first if i == 1 else f"{first}-{i}") not in taken)
+        taken.add(name)
+        yield entry, name
 
 
 def render(figure: Figure, suffix: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Figures of a method's grid: a line over one key, a heat map over two, a panel a key over more."""
+"""Figures of an entry's grid: a line over one key, a heat map over two, a panel a key over more."""
 
 from typing import Any
 
@@ -8,22 +8,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from bench.report.names import method_name
-from bench.report.palette import SPARE_COLOURS, in_order, looks
+from bench.report.names import entry_name
+from bench.report.palette import LINES, SPARE_COLOURS, looks
 from bench.report.style import plain
 from bench.tables.grid import CHOICE, grid_column, is_number, levels, on_board, varying
 from bench.tables.leaderboard import Tables
 
 YLABEL = "validation linear accuracy (%)"
 PLANE_COLOURS = ("#222222", *SPARE_COLOURS)
-LINES = ("-", "--", ":", "-.")
 MAX_LINES = len(PLANE_COLOURS)  # more cannot be told apart
 
 
-def grid_figure(tables: Tables, rows: pd.DataFrame, method: str) -> Figure | None:
-    """All points of a method on a board by what they are chosen by; None if no point is done, or none differ."""
+def grid_figure(tables: Tables, rows: pd.DataFrame, entry: str) -> Figure | None:
+    """All points of an entry on a board by what they are chosen by; None if no point is done, or none differ."""
     grid = tables.grid
-    own = on_board(grid[grid["method"] == method], rows)
+    own = on_board(grid[grid["entry"] == entry], rows)
     keys = [grid_column(key) for key in varying([tables.configs.get(digest, {}) for digest in own["config_hash"]])]
     if not keys or own[f"{CHOICE}_mean"].isna().all():
         return None
@@ -31,7 +30,7 @@ def grid_figure(tables: Tables, rows: pd.DataFrame, method: str) -> Figure | Non
         return _heat_map(own, *keys)
     figure = Figure(figsize=(min(2.9 * len(keys) + 0.5, 11), 3.0), layout="constrained")
     panels = figure.subplots(1, len(keys), squeeze=False, sharey=True).ravel()
-    shade = looks(tables.leaderboard["method"])[method].colour
+    shade = looks(tables.leaderboard)[entry].colour
     for axes, name in zip(panels, keys, strict=True):
         _line(axes, own, name, shade)
     panels[0].set_ylabel(YLABEL)
@@ -40,9 +39,9 @@ def grid_figure(tables: Tables, rows: pd.DataFrame, method: str) -> Figure | Non
 
 
 def grid_plane_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
-    """Alignment against uniformity of every point of the swept methods: a line is a point's mean over its seeds.
+    """Alignment against uniformity of every point of the swept entries: a line is a point's mean over its seeds.
 
-    A panel a method; a cross at the end where a seed collapsed. None if nothing was swept, or a method has more than
+    A panel an entry; a cross at the end where a seed collapsed. None if nothing was swept, or an entry has more than
     MAX_LINES points.
     """
     swept = rows[rows["points"] > 1]
@@ -50,21 +49,20 @@ def grid_plane_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
         return None
     runs = on_board(tables.runs[tables.runs["state"] == "done"], rows)
     history = tables.history[["run_id", "epoch", "alignment", "uniformity"]].dropna()
-    history = history.astype({"run_id": str}).merge(runs[["run_id", "method", "config_hash", "collapsed"]], on="run_id")
-    methods = in_order(set(swept["method"]) & set(history["method"]))  # those with diagnostics
-    if not methods:
+    history = history.astype({"run_id": str}).merge(runs[["run_id", "entry", "config_hash", "collapsed"]], on="run_id")
+    there = set(swept["entry"]) & set(history["entry"])  # those with diagnostics
+    entries = [entry for entry in looks(tables.leaderboard) if entry in there]
+    if not entries:
         return None
-    points = {method: on_board(tables.grid[tables.grid["method"] == method], rows) for method in methods}
-    configs = {
-        method: [tables.configs.get(digest, {}) for digest in points[method]["config_hash"]] for method in methods
-    }
-    looks = _looks(configs)
-    figure = Figure(figsize=(2.9 * len(methods) + 0.6, 3.9), layout="constrained")
-    panels = figure.subplots(1, len(methods), squeeze=False, sharex=True, sharey=True).ravel()
-    for axes, method in zip(panels, methods, strict=True):
-        names = _names(configs[method])
-        for digest, name, (shade, line) in zip(points[method]["config_hash"], names, looks[method], strict=True):
-            own = history[(history["method"] == method) & (history["config_hash"] == digest)]
+    points = {entry: on_board(tables.grid[tables.grid["entry"] == entry], rows) for entry in entries}
+    configs = {entry: [tables.configs.get(digest, {}) for digest in points[entry]["config_hash"]] for entry in entries}
+    drawn = _looks(configs)
+    figure = Figure(figsize=(2.9 * len(entries) + 0.6, 3.9), layout="constrained")
+    panels = figure.subplots(1, len(entries), squeeze=False, sharex=True, sharey=True).ravel()
+    for axes, entry in zip(panels, entries, strict=True):
+        names = _names(configs[entry])
+        for digest, name, (shade, line) in zip(points[entry]["config_hash"], names, drawn[entry], strict=True):
+            own = history[(history["entry"] == entry) & (history["config_hash"] == digest)]
             if own.empty:
                 continue
             mean = own.groupby("epoch")[["uniformity", "alignment"]].mean()
@@ -81,7 +79,7 @@ def grid_plane_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
                 mfc=shade if line == LINES[0] else "w",
                 label=name or digest,
             )
-        axes.set_title(plain(method_name(method)))
+        axes.set_title(plain(entry_name(entry)))
         axes.set_xlabel("uniformity (lower: more uniform)")
         if axes.get_lines():
             axes.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.2), handlelength=3)
@@ -90,25 +88,25 @@ def grid_plane_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
 
 
 def _looks(configs: dict[str, list[dict[str, Any]]]) -> dict[str, list[tuple[str, str]]]:
-    """Colour and line style of every configuration of every method.
+    """Colour and line style of every configuration of every entry.
 
-    The keys that all methods vary give the colour, the same in every panel; a method's other keys the line style.
+    The keys that all entries vary give the colour, the same in every panel; an entry's other keys the line style.
     """
-    keys = {method: varying(own) for method, own in configs.items()}
+    keys = {entry: varying(own) for entry, own in configs.items()}
     shared = set.intersection(*map(set, keys.values()))
-    looks: dict[str, list[tuple[str, str]]] = {}
+    found: dict[str, list[tuple[str, str]]] = {}
     colours: dict[str, int] = {}
-    for method, own in configs.items():
-        looks[method] = []
-        coloured = shared or set(keys[method])
+    for entry, own in configs.items():
+        found[entry] = []
+        coloured = shared or set(keys[entry])
         styles: dict[str, int] = {}
         for config in own:
-            common = repr([(key, config.get(key)) for key in keys[method] if key in coloured])
-            rest = repr([(key, config.get(key)) for key in keys[method] if key not in coloured])
+            common = repr([(key, config.get(key)) for key in keys[entry] if key in coloured])
+            rest = repr([(key, config.get(key)) for key in keys[entry] if key not in coloured])
             shade = colours.setdefault(common, len(colours)) % len(PLANE_COLOURS)
             line = styles.setdefault(rest, len(styles)) % len(LINES)
-            looks[method].append((PLANE_COLOURS[shade], LINES[line]))
-    return looks
+            found[entry].append((PLANE_COLOURS[shade], LINES[line]))
+    return found
 
 
 def _names(configs: list[dict[str, Any]]) -> list[str]:

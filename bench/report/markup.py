@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from bench.report.sections import Section, sections
 from bench.tables.leaderboard import Tables
 
-LEFT = ("method", "flags", "configuration")
+TEXT = ("entry", "method", "flags", "configuration")
 
 _TEX = {
     "\\": r"\textbackslash{}",
@@ -44,7 +44,7 @@ def markdown(tables: Tables, experiments: list[str], columns: list[str]) -> str:
     parts = [f"# Leaderboard: {_md(', '.join(experiments))}\n"]
     for section in sections(tables, columns, every_point=True):
         lines = [f"## {_md(section.title)}\n", _md_row(section.header)]
-        lines.append("|" + "|".join("---" if name in LEFT else "---:" for name in section.header) + "|")
+        lines.append("|" + "|".join("---" if name in TEXT else "---:" for name in section.header) + "|")
         for r, row in enumerate(section.rows):
             lines.append(_md_row(row, {c for i, c in section.bold if i == r}))
         parts.append("\n".join([*lines, "", *(f"- {_md(note)}" for note in section.notes), ""]))
@@ -79,7 +79,7 @@ def _tex_table(section: Section) -> str:
             lines.append(r"\midrule")
         cells = (_tex_cell(cell, (r, c) in section.bold) for c, cell in enumerate(row))
         lines.append("{}" + " & ".join(cells) + r" \\")  # {}: no row begins with what \\ takes as its argument
-    alignment = "".join("l" if name in LEFT else "r" for name in section.header)
+    alignment = "".join("l" if name in TEXT else "r" for name in section.header)
     return "\n".join(
         [
             r"\begin{table}[htbp]",

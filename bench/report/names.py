@@ -1,4 +1,4 @@
-"""What readers call methods and data sets; ids stay on the command line and in CSV."""
+"""What readers call entries and data sets; ids stay on the command line and in CSV."""
 
 import re
 
@@ -10,9 +10,9 @@ CLASSIFIERS = {"knn": "kNN"}
 SCORES = {"top1": "", "top5": " top-5", "balanced": " balanced", "f1": " F1"}
 
 
-def method_name(method: str) -> str:
-    """ "byol_prime" -> "BYOL'"; a method that is not listed keeps its id."""
-    return NAMES.get(method, method)
+def entry_name(entry: str) -> str:
+    """ "byol_prime" -> "BYOL'"; a label, and a method that is not listed, are shown as they are."""
+    return NAMES.get(entry, entry)
 
 
 def dataset_name(label: str) -> str:

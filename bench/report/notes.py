@@ -6,14 +6,15 @@ from typing import cast
 import pandas as pd
 
 from bench.report.columns import COLUMNS, DASH
-from bench.report.names import dataset_name, method_name
+from bench.report.names import dataset_name, entry_name
 from bench.runs.identity import seed_list, weights_label
-from bench.tables.conditions import mixed, unlike
+from bench.tables.conditions import compared, mixed, unlike
 from bench.tables.grid import on_board
 from bench.tables.leaderboard import Tables
 from bench.tables.statistics import TESTED_FROM
 
 WEIGHTS = ("backbone.weights", "backbone.weights_hash")
+ONE = {"methods": "method", "entries": "entry"}
 MIXED = 3  # values of one kind that are named beside the most frequent
 
 
@@ -21,7 +22,7 @@ def notes(tables: Tables, rows: pd.DataFrame) -> list[str]:
     """The footnotes of a board's table: what was measured, how it was tested, and what is missing."""
     first = rows.iloc[0]
     runs = on_board(tables.runs[tables.runs["state"] != "duplicate"], rows)
-    rows, runs = (table.assign(method=table["method"].map(method_name)) for table in (rows, runs))
+    rows, runs = (table.assign(entry=table["entry"].map(_listed)) for table in (rows, runs))
     used = runs[runs["chosen"] & (runs["state"] == "done")]
     name = COLUMNS[tables.metric].header
     return [
@@ -39,38 +40,50 @@ def notes(tables: Tables, rows: pd.DataFrame) -> list[str]:
     ]
 
 
+def _listed(entry: str) -> str:
+    """An entry's name as it stands in lists: a comma in it does not part it."""
+    name = entry_name(entry)
+    return f'"{name}"' if "," in name or ";" in name else name
+
+
 def _tests(tables: Tables, rows: pd.DataFrame, name: str) -> Iterator[str]:
     pairs = on_board(tables.pairs, rows)
     tested = pairs[pairs["p_holm"].notna()]
     untested = f" ?: not tested: fewer than {TESTED_FROM} seeds in common with the best, or differences all equal."
     mark = untested if rows["mark"].eq("untested").any() else ""
+    kind = _kind(rows)
     if tested.empty:
-        yield f"No differences tested: that takes two methods with at least {TESTED_FROM} common seeds.{mark}"
+        yield f"No differences tested: that takes two {kind} with at least {TESTED_FROM} common seeds.{mark}"
     else:
-        pairs_of_methods = "the one pair of methods" if len(tested) == 1 else f"all {len(tested)} pairs of methods"
+        family = f"the one pair of {kind}" if len(tested) == 1 else f"all {len(tested)} pairs of {kind}"
         few = tested["n"].min()
         limit = f" (An exact sign-flip test cannot go below p = {2 / 2**few:g} with {few} seeds.)" if few < 6 else ""
         yield (
             f"*: best {name}, or not shown to be worse, which does not mean equal: paired t-tests on common seeds, "
-            f"Holm-adjusted over {pairs_of_methods}, 5 % level.{limit}{mark}"
+            f"Holm-adjusted over {family}, 5 % level.{limit}{mark}"
         )
         yield (
             "Intervals of differences: 95 %, of that one difference, not adjusted as the tests are: beside a * one "
             "may exclude 0."
         )
-    apart = rows.loc[rows["mark"] == "collapsed", "method"]
+    apart = rows.loc[rows["mark"] == "collapsed", "entry"]
     if len(apart):
         yield f"No *, though best or not shown to be worse, for collapsed seeds: {', '.join(apart)}."
-    own = rows.loc[rows["seeds"] != ""].groupby("seeds", sort=False)["method"].agg(", ".join)
+    own = rows.loc[rows["seeds"] != ""].groupby("seeds", sort=False)["entry"].agg(", ".join)
     if len(own) > 1:
-        listed = "; ".join(f"{methods}: {seeds_of}" for seeds_of, methods in own.items())
-        yield f"Seeds differ ({listed}): a mean is of a method's own seeds, a difference of the common ones."
+        listed = "; ".join(f"{entries}: {seeds_of}" for seeds_of, entries in own.items())
+        yield f"Seeds differ ({listed}): a mean is of a row's own seeds, a difference of the common ones."
+
+
+def _kind(rows: pd.DataFrame) -> str:
+    """What the rows are: "methods", or "entries" where some are more than a method."""
+    return "entries" if (rows["entry"] != rows["method"].map(_listed)).any() else "methods"
 
 
 def _weights(tables: Tables, rows: pd.DataFrame) -> Iterator[str]:
     """From which weights training started, where they are not new."""
     names: dict[str, list[str]] = {}
-    for digest, name in rows[["config_hash", "method"]].itertuples(index=False):
+    for digest, name in rows[["config_hash", "entry"]].itertuples(index=False):
         source, content = (tables.configs.get(digest, {}).get(key, "") for key in WEIGHTS)
         if label := weights_label(source, content):
             names.setdefault(label, []).append(name)
@@ -81,36 +94,43 @@ def _weights(tables: Tables, rows: pd.DataFrame) -> Iterator[str]:
 
 
 def _conditions(tables: Tables, rows: pd.DataFrame) -> Iterator[str]:
-    """What was set beside the preset, and in what the methods were not trained alike."""
-    own = rows[rows["points"] == 1].groupby("overrides", sort=False)["method"].agg(", ".join)
+    """What was set beside the preset, what entries are about, and in what else they were not trained alike."""
+    own = rows[rows["points"] == 1].groupby("overrides", sort=False)["entry"].agg(", ".join)
     if len(own) == 1 and (overrides := own.index[0]):
         yield f"Set beside the preset: {overrides}."
     elif len(own) > 1:
-        told = "; ".join(f"{overrides or 'nothing'} ({methods})" for overrides, methods in own.items())
+        told = "; ".join(f"{overrides or 'nothing'} ({entries})" for overrides, entries in own.items())
         yield f"Set beside the preset: {told}."
-    found = unlike(on_board(tables.grid, rows), tables.configs)
-    if found:
-        by_key = []
-        for key, values in found.items():
-            methods: dict[str, list[str]] = {}
-            for method, value in values.items():
-                methods.setdefault(value, []).append(method_name(method))
-            by_key.append(f"{key} = " + ", ".join(f"{value} ({', '.join(names)})" for value, names in methods.items()))
-        yield (
-            f"NOT TRAINED ALIKE: {'; '.join(by_key)}. Differences are of these settings too, not of the methods alone"
-            + (": no method is marked." if rows["mark"].eq("unlike").any() else ".")
-        )
+    grid = on_board(tables.grid, rows)
+    if about := compared(grid, tables.configs):
+        yield f"Not trained alike, which is what entries are about: {_by_value(about)}."
+    if found := unlike(grid, tables.configs):
+        kind = _kind(rows)
+        none = f": no {ONE[kind]} is marked" if rows["mark"].eq("unlike").any() else ""
+        theirs = f"Differences are of these settings too, not of the {kind} alone{none}."
+        yield f"NOT TRAINED ALIKE: {_by_value(found)}. {theirs}"
+
+
+def _by_value(found: dict[str, dict[str, str]]) -> str:
+    """ "train.epochs = 30 (BYOL, SimSiam), 60 (RAFT, long)" of what `unlike` and `compared` find."""
+    by_key = []
+    for key, values in found.items():
+        entries: dict[str, list[str]] = {}
+        for entry, value in values.items():
+            entries.setdefault(value, []).append(_listed(entry))
+        by_key.append(f"{key} = " + ", ".join(f"{value} ({', '.join(names)})" for value, names in entries.items()))
+    return "; ".join(by_key)
 
 
 def _made_with(used: pd.DataFrame) -> Iterator[str]:
     """In what the runs behind the numbers were not made alike: code, versions, devices, threads."""
-    whole = used.groupby("method")["seed"].nunique()
+    whole = used.groupby("entry")["seed"].nunique()
 
     def who(runs: list[tuple[str, int]]) -> str:
-        by_method: dict[str, list[int]] = {}
-        for method, seed in runs:
-            by_method.setdefault(method, []).append(seed)
-        return ", ".join(m if len(s) == whole[m] else f"{m} {_seeds(s)}" for m, s in by_method.items())
+        by_entry: dict[str, list[int]] = {}
+        for entry, seed in runs:
+            by_entry.setdefault(entry, []).append(seed)
+        return ", ".join(e if len(s) == whole[e] else f"{e} {_seeds(s)}" for e, s in by_entry.items())
 
     parts = []
     for name, by_value in mixed(used).items():
@@ -120,9 +140,9 @@ def _made_with(used: pd.DataFrame) -> Iterator[str]:
         parts.append(f"{name} {most}, but {', '.join(told)}")
     if parts:
         yield f"NOT MADE ALIKE: {'; '.join(parts)}. Differences may come from that, too."
-    for method, seed, attempts in used[["method", "seed", "attempts"]].itertuples(index=False):
+    for entry, seed, attempts in used[["entry", "seed", "attempts"]].itertuples(index=False):
         if not all(part.endswith(": as before") for part in attempts.split("; ") if part):
-            yield f"{method} seed {seed} went on otherwise than it began: {attempts}."
+            yield f"{entry} seed {seed} went on otherwise than it began: {attempts}."
 
 
 def _seeds(seeds: list[int]) -> str:
@@ -130,17 +150,18 @@ def _seeds(seeds: list[int]) -> str:
 
 
 def _search(rows: pd.DataFrame) -> Iterator[str]:
-    """The search budget of every method, and what was chosen where there was a choice."""
+    """The search budget of every entry, and what was chosen where there was a choice."""
     by_budget: dict[str, list[str]] = {}
     for _, row in rows.iterrows():
         points, runs = row["points"], row["budget_runs"]
         text = f"{points} configuration{'s' * (points > 1)}, {runs} run{'s' * (runs > 1)}"
-        by_budget.setdefault(text, []).append(row["method"])
+        by_budget.setdefault(text, []).append(row["entry"])
     whole = len(by_budget) == 1
-    parts = [f"{'every method' if whole else ', '.join(m)}: {text}" for text, m in by_budget.items()]
+    every = f"every {ONE[_kind(rows)]}"
+    parts = [f"{every if whole else ', '.join(names)}: {text}" for text, names in by_budget.items()]
     yield f"Search budget: {'; '.join(parts)}."
     for _, row in rows[rows["points"] > 1].iterrows():
-        chosen = f"{row['method']}: chosen by mean validation linear accuracy: {row['overrides'] or 'preset'}"
+        chosen = f"{row['entry']}: chosen by mean validation linear accuracy: {row['overrides'] or 'preset'}"
         partly = "" if row["done"] == row["planned"] else ", no such configuration complete"
         if row["points_competing"] < row["points"]:
             rest = row["points"] - row["points_competing"]
@@ -154,17 +175,17 @@ def _missing(runs: pd.DataFrame) -> Iterator[str]:
     """Runs of the chosen points that are not what was planned, by reason; then those of the other points."""
     standing, others = runs[runs["chosen"]], runs[~runs["chosen"]]
     by_reason: dict[tuple[str, str], list[int]] = {}
-    columns = ["method", "state", "reason", "seed"]
-    for method, state, reason, seed in standing[columns].itertuples(index=False):
+    columns = ["entry", "state", "reason", "seed"]
+    for entry, state, reason, seed in standing[columns].itertuples(index=False):
         if state != "done":
             what = state if state in ("failed", "damaged") else f"missing ({state})"
-            by_reason.setdefault((method, f"{what}: {reason}" if reason else what), []).append(seed)
-    for method, seed in standing.loc[standing["collapsed"], ["method", "seed"]].itertuples(index=False):
-        by_reason.setdefault((method, "collapsed"), []).append(seed)
-    for (method, what), seeds_of in by_reason.items():
-        yield f"{method} seed {seed_list(seeds_of)} {what}."
-    counts = others["state"].where(~others["collapsed"], "collapsed").groupby(others["method"]).value_counts()
+            by_reason.setdefault((entry, f"{what}: {reason}" if reason else what), []).append(seed)
+    for entry, seed in standing.loc[standing["collapsed"], ["entry", "seed"]].itertuples(index=False):
+        by_reason.setdefault((entry, "collapsed"), []).append(seed)
+    for (entry, what), seeds_of in by_reason.items():
+        yield f"{entry} seed {seed_list(seeds_of)} {what}."
+    counts = others["state"].where(~others["collapsed"], "collapsed").groupby(others["entry"]).value_counts()
     for key, n in counts.items():
-        method, state = cast(tuple[str, str], key)
+        entry, state = cast(tuple[str, str], key)
         if state != "done":
-            yield f"{method}, configurations not chosen: {n} {state}."
+            yield f"{entry}, configurations not chosen: {n} {state}."

@@ -1,7 +1,7 @@
 """Tables -> report.html: one file with everything in it, that opens from disk and asks nothing of the network."""
 
 import base64
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,13 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from bench.report.columns import COLUMNS, DASH, boards, number, p_value, records, select
+from bench.report.columns import COLUMNS, DASH, boards, name_column, number, p_value, records, select
 from bench.report.figures import render
-from bench.report.names import dataset_name, method_name
+from bench.report.markup import TEXT
+from bench.report.names import dataset_name, entry_name
 from bench.report.sections import Section, sections
 from bench.runs.result import METRICS, PROVENANCE, TIMINGS
-from bench.tables.grid import CHOICE, varying
+from bench.tables.grid import BOARD, CHOICE, varying
 from bench.tables.leaderboard import Tables
 from bench.tables.statistics import TESTED_FROM
 
@@ -56,7 +57,7 @@ def html(
     templates = FileSystemLoader(Path(__file__).parent / "templates")
     environment = Environment(loader=templates, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     differing, shared = _settings(tables)
-    shown = select(columns, tables.metric, PAGE_COLUMNS)
+    shown = select(columns, tables.metric, PAGE_COLUMNS, name_column(tables))
     return environment.get_template("report.html").render(
         title=f"ssl-bench: {', '.join(experiments)}",
         summary=_summary(tables),
@@ -82,8 +83,7 @@ def _summary(tables: Tables) -> str:
 
 
 def _section(section: Section) -> Sheet:
-    text = ("method", "flags", "configuration")
-    header = [Heading(name, name not in text, name in WIDE) for name in section.header]
+    header = [Heading(name, name not in TEXT, name in WIDE) for name in section.header]
     rows = [
         Line(cells, "reference" if r in section.references else "", [c for row, c in section.bold if row == r])
         for r, cells in enumerate(section.rows)
@@ -123,21 +123,22 @@ def _pairs(tables: Tables) -> Sheet:
     frame["interval"] = [f"[{a}, {b}]" for a, b in zip(*(map(number, frame[k]) for k in ("low", "high")), strict=True)]
     for name in ("p_t", "p_permutation", "p_holm"):
         frame[name] = [p_value(value) for value in frame[name]]
-    columns = ["dataset", "preset", "method_a", "method_b", "n", "difference", "interval"]
+    name = name_column(tables)
+    columns = ["dataset", "preset", f"{name}_a", f"{name}_b", "n", "difference", "interval"]
     sheet = _sheet("Differences", frame, [*columns, "p_t", "p_permutation", "p_holm", "significant"])
     numeric = ("n", "difference", "p_t", "p_permutation", "p_holm")
     names = {"p_t": "p (paired t)", "p_permutation": "p (sign flips)", "p_holm": "p (Holm)", "n": "seeds"}
     sheet.header = [Heading(names.get(column.text, column.text), column.text in numeric) for column in sheet.header]
     few = tables.pairs["n"].min() if len(tables.pairs) else 0
     sheet.notes = [
-        "method_a − method_b on common seeds; intervals: 95 %, of one difference (not adjusted).",
-        "p (Holm): of the paired t-tests, adjusted over all pairs of methods of a dataset; pairs with a reference, "
+        f"{name}_a − {name}_b on common seeds; intervals: 95 %, of one difference (not adjusted).",
+        "p (Holm): of the paired t-tests, adjusted over all pairs of a dataset; pairs with a reference, "
         f"with fewer than {TESTED_FROM} common seeds, or with equal differences only are not tested. Significant: "
         "p (Holm) below 0.05.",
         f"p (sign flips): exact permutation test; with {few} common seeds, the fewest here, it cannot go below "
         f"{2 / 2**few:g}."
         if few
-        else "No two methods have a seed in common.",
+        else "No two rows have a seed in common.",
     ]
     return sheet
 
@@ -149,7 +150,7 @@ def _settings(tables: Tables) -> tuple[Sheet, list[tuple[str, str]]]:
     for row in records(tables.leaderboard):
         configs.append(tables.configs.get(row["config_hash"], {}))
         board = f" ({dataset_name(row['dataset'])}, {row['preset']})"
-        names.append(method_name(row["method"]) + board * several)
+        names.append(entry_name(row["entry"]) + board * several)
     keys = [key for key in varying(configs) if key != "method_name"]
     rows = [Line([key, *(_text(config.get(key)) for config in configs)]) for key in keys]
     known = next((config for config in configs if config), {})
@@ -159,9 +160,9 @@ def _settings(tables: Tables) -> tuple[Sheet, list[tuple[str, str]]]:
 
 def _grid(tables: Tables) -> Sheet:
     grid = tables.grid
-    swept = grid[grid.groupby(["dataset", "preset", "protocol", "method"])["method"].transform("size") > 1]
+    swept = grid[grid.groupby([*BOARD, "entry"])["entry"].transform("size") > 1]
     varied = list(grid.columns)[list(grid.columns).index("chosen") + 1 :]
-    columns = ["method", "dataset", *varied, "done", "planned", f"{CHOICE}_mean", f"{CHOICE}_sd"]
+    columns = [name_column(tables), "dataset", *varied, "done", "planned", f"{CHOICE}_mean", f"{CHOICE}_sd"]
     columns += [f"{tables.metric}_mean", f"{tables.metric}_sd", "collapsed", "competes", "chosen"]
     sheet = _sheet("Grid", _named(swept), list(dict.fromkeys(columns)))
     words = {CHOICE: COLUMNS[CHOICE].header, tables.metric: COLUMNS[tables.metric].header}
@@ -179,7 +180,7 @@ def _grid(tables: Tables) -> Sheet:
 def _runs(tables: Tables) -> Sheet:
     measured = ("test_linear_top1", "test_knn_top1", "effective_rank", "train_seconds")
     names = {**{name: COLUMNS[name].header for name in measured}, "overrides": COLUMNS["config"].header}
-    columns = ["method", "seed", "experiment", "dataset", "state", *names, "collapsed", "reason", "run_id"]
+    columns = [name_column(tables), "seed", "experiment", "dataset", "state", *names, "collapsed", "reason", "run_id"]
     shown = {"collapsed": tables.runs["collapsed"].map({True: "yes", False: ""})}
     shown["overrides"] = tables.runs["overrides"].replace("", "preset")
     sheet = _sheet("Runs", _named(tables.runs).assign(**shown), columns)
@@ -190,9 +191,10 @@ def _runs(tables: Tables) -> Sheet:
 
 
 def _named(frame: pd.DataFrame) -> pd.DataFrame:
-    """With the names of methods and datasets that readers know, in place of their ids."""
-    names = {"method": method_name, "method_a": method_name, "method_b": method_name, "dataset": dataset_name}
-    return frame.assign(**{column: frame[column].map(name) for column, name in names.items() if column in frame})
+    """With the names of entries and datasets that readers know, in place of their ids."""
+    named: dict[str, Callable[[str], str]] = {"dataset": dataset_name}
+    named |= {f"{kind}{end}": entry_name for kind in ("entry", "method") for end in ("", "_a", "_b")}
+    return frame.assign(**{column: frame[column].map(name) for column, name in named.items() if column in frame})
 
 
 def _provenance(tables: Tables) -> Sheet:

@@ -6,13 +6,12 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from bench.report.columns import COLUMNS, DASH, Row, boards, cell, number, records, seeds
-from bench.report.names import method_name
+from bench.report.columns import COLUMNS, DASH, Row, boards, cell, name_column, number, records, seeds
+from bench.report.names import entry_name
 from bench.report.notes import notes
 from bench.tables.grid import CHOICE, grid_column, on_board, varying
 from bench.tables.leaderboard import Tables
 from bench.tables.statistics import half_interval
-from methods import REFERENCES
 
 
 @dataclass(frozen=True)
@@ -49,13 +48,13 @@ def sections(tables: Tables, columns: list[str], every_point: bool = False) -> I
 
 
 def configurations(tables: Tables, rows: pd.DataFrame) -> Section | None:
-    """Every point of a board's swept methods, whether it was chosen or not; None if nothing was swept."""
+    """Every point of a board's swept entries, whether it was chosen or not; None if nothing was swept."""
     grid = on_board(tables.grid, rows)
-    swept = grid[grid["method"].isin(rows.loc[rows["points"] > 1, "method"])]
+    swept = grid[grid["entry"].isin(rows.loc[rows["points"] > 1, "entry"])]
     if swept.empty:
         return None
     keys = [grid_column(key) for key in varying([tables.configs.get(digest, {}) for digest in swept["config_hash"]])]
-    keys = [key for key in keys if key in swept]  # methods differ among themselves in others
+    keys = [key for key in keys if key in swept]  # entries differ among themselves in others
     metrics = [CHOICE, *dict.fromkeys([tables.metric, "test_knn_top1"])]
     diagnosed = {"alignment": 2, "uniformity": 2, "effective_rank": 1}
     texts, bold = [], set()
@@ -65,14 +64,16 @@ def configurations(tables: Tables, rows: pd.DataFrame) -> Section | None:
         values = [f"{point[key]:g}" if isinstance(point[key], float) else str(point[key]) for key in keys]
         collapsed = f"{point['collapsed']} collapsed" if point["collapsed"] else ""
         told = ", ".join(part for part in ("chosen" if point["chosen"] else "", collapsed) if part)
-        texts.append([method_name(point["method"]), *values, seeds(point), *means, told])
+        texts.append([entry_name(point["entry"]), *values, seeds(point), *means, told])
         bold |= {(r, 0)} if point["chosen"] else set()
     header = [COLUMNS[name].header for name in (*metrics, *diagnosed)]
     notes = [
         "Mean ± half of the 95 % t interval over seeds. Chosen: by mean validation linear accuracy, among the "
         "configurations with the most seeds; test numbers choose nothing."
     ]
-    return Section("Every configuration", ["method", *keys, "seeds", *header, "flags"], texts, bold, set(), notes)
+    return Section(
+        "Every configuration", [name_column(tables), *keys, "seeds", *header, "flags"], texts, bold, set(), notes
+    )
 
 
 def _mean_of_point(point: Row, name: str, digits: int) -> str:
@@ -81,28 +82,29 @@ def _mean_of_point(point: Row, name: str, digits: int) -> str:
 
 
 def side_by_side(tables: Tables) -> Section:
-    """One row a method, one column a board, then the ranks and means over all of them."""
+    """One row an entry, one column a board, then the ranks and means over all of them."""
     labelled = list(boards(tables.leaderboard))
-    by_board = [{row["method"]: row for row in records(rows)} for _, rows in labelled]
-    overall = {row["method"]: row for row in records(tables.overall)}
-    methods = dict.fromkeys([*overall, *tables.leaderboard.sort_values("reference", kind="stable")["method"]])
+    by_board = [{row["entry"]: row for row in records(rows)} for _, rows in labelled]
+    overall = {row["entry"]: row for row in records(tables.overall)}
+    entries = dict.fromkeys([*overall, *tables.leaderboard.sort_values("reference", kind="stable")["entry"]])
     rows, bold = [], set()
-    for r, method in enumerate(methods):
-        own = [board.get(method) for board in by_board]
+    for r, entry in enumerate(entries):
+        own = [board.get(entry) for board in by_board]
         texts = [cell(row, tables.metric, tables.metric) if row else DASH for row in own]
         bold |= {(r, i + 1) for i, row in enumerate(own) if row and row["mark"] == "best"}
         rows.append(
-            [method_name(method), *texts, _over(overall.get(method), "mean_rank"), _over(overall.get(method), "mean")]
+            [entry_name(entry), *texts, _over(overall.get(entry), "mean_rank"), _over(overall.get(entry), "mean")]
         )
     name = COLUMNS[tables.metric].header
     notes = [
         f"{name[0].upper() + name[1:]} accuracy in percent, mean ± half of the 95 % t interval over seeds; "
         "marks, seeds, search budgets and failures as in the tables of the single datasets.",
-        "Mean rank and mean: over all columns, of the methods in every column, references aside; brackets: 95 % "
+        "Mean rank and mean: over all columns, of the rows in every column, references aside; brackets: 95 % "
         "stratified bootstrap intervals over seeds (too narrow for few seeds).",
     ]
-    references = {r for r, method in enumerate(methods) if method in REFERENCES}
-    header = ["method", *(label for label, _ in labelled), "mean rank", "mean"]
+    aside = set(tables.leaderboard.loc[tables.leaderboard["reference"], "entry"])
+    references = {r for r, entry in enumerate(entries) if entry in aside}
+    header = [name_column(tables), *(label for label, _ in labelled), "mean rank", "mean"]
     return Section("All datasets", header, rows, bold, references, notes)
 
 

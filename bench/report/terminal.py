@@ -8,23 +8,24 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench.report.columns import COLUMNS, boards, cell, records, select
+from bench.report.columns import COLUMNS, boards, cell, name_column, records, select
 from bench.report.notes import notes
 from bench.tables.leaderboard import Tables
 
 CONSOLE_NOTES = 12
 WIDTH = 80  # of a terminal that does not know its own
 GAP = 2  # columns of the terminal between two of the table
-WORD_WIDTH = 16  # a longer word, as a method's name may be, is broken
-WORDS = ("method", "flags", "config")  # columns that may take several lines; numbers are never broken
+WORD_WIDTH = 16  # a longer word, as an entry's name may be, is broken
+NAMES = ("entry", "method")  # headers of columns that say what a row is
+WORDS = ("entry", "method", "flags", "config")  # columns that may take several lines; numbers are never broken
 
 
 def print_leaderboard(tables: Tables, console: Console, columns: list[str] | None = None) -> None:
     """Print every board with its footnotes; plain text in a file.
 
-    A board is a table or, on a console that is too narrow for it, a list of each method's numbers: nothing is cut.
+    A board is a table or, on a console that is too narrow for it, a list of each row's numbers: nothing is cut.
     """
-    shown = select(columns, tables.metric, ("effective_rank", "train_seconds", "flags"))
+    shown = select(columns, tables.metric, ("effective_rank", "train_seconds", "flags"), name_column(tables))
     speak = _speech(console)
     console.width = console.width or WIDTH
     for label, rows in boards(tables.leaderboard):
@@ -84,11 +85,11 @@ def _table(
 
 
 def _print_lists(console: Console, headers: list[str], texts: list[list[str]], styles: list[str]) -> None:
-    """What would be a row, line by line: the method, then each number behind what it is."""
+    """What would be a row, line by line: the name, then each number behind what it is."""
     for row, style in zip(texts, styles, strict=True):
         for header, text in zip(headers, row, strict=True):
             if text:
-                line = text if header == COLUMNS["method"].header else f"{' '.join(header.split())} {text}"
+                line = text if header in NAMES else f"{' '.join(header.split())} {text}"
                 console.print(Text(line, style, overflow="fold"))
         console.print()
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from bench.errors import UserError, unknown
 from bench.files import write_atomic
 from bench.report import FORMATS, style
-from bench.report.columns import COLUMNS, of_tables, select
+from bench.report.columns import COLUMNS, name_column, of_tables, select
 from bench.report.markup import latex, markdown
 from bench.report.terminal import print_leaderboard
 from bench.runs import store
@@ -101,9 +101,14 @@ def _write(
         for name in {"overall", "evaluations"} - set(found):  # what was written of others must not stay
             (folder / f"{name}.csv").unlink(missing_ok=True)
     if "md" in formats:
-        save("leaderboard.md", markdown(tables, names, select(columns, tables.metric, MD_COLUMNS)).encode())
+        save(
+            "leaderboard.md",
+            markdown(tables, names, select(columns, tables.metric, MD_COLUMNS, name_column(tables))).encode(),
+        )
     if "tex" in formats:
-        save("leaderboard.tex", latex(tables, select(columns, tables.metric, TEX_COLUMNS)).encode())
+        save(
+            "leaderboard.tex", latex(tables, select(columns, tables.metric, TEX_COLUMNS, name_column(tables))).encode()
+        )
     if {"png", "pdf", "html"} & set(formats):
         with style.importing():  # drawing libraries are slow to import
             from bench.report.figures import figures, is_ours, render

@@ -1,6 +1,7 @@
-"""Whether methods were trained under the same conditions: if not, a difference is not theirs alone.
+"""Whether entries were trained under the same conditions: if not, a difference is not theirs alone.
 
-Conditions are settings, and what the runs were made with: code, versions, devices, threads.
+Conditions are settings, but for those that an entry is about, and what the runs were made with: code, versions,
+devices, threads.
 """
 
 from collections.abc import Mapping
@@ -18,42 +19,66 @@ NOT_RECORDED = "not recorded"
 
 
 def unlike(tried: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
-    """Settings in which the chosen points of a board differ: dotted key -> method -> value.
+    """Settings in which the chosen points of a board differ without saying so: dotted key -> entry -> value.
 
-    tried: the board's points, with method, config_hash and chosen. Optimizers and methods' own hyperparameters may
-    differ; so may what was searched alike, over the same values for every method.
+    tried: the board's points, with entry, config_hash, chosen and entry_keys. Optimizers and methods' own
+    hyperparameters may differ; so may what was searched alike, over the same values for every entry, and what an entry
+    is about (entry_keys): such an entry is left out where its key is looked at, the others have to be alike.
     """
     known = tried[tried["config_hash"].isin(configs.keys())]
-    chosen = {str(m): configs[digest] for m, digest in known.loc[known["chosen"], ["method", "config_hash"]].to_numpy()}
+    chosen = {str(row.entry): configs[str(row.config_hash)] for row in known[known["chosen"]].itertuples()}
+    declared = {str(entry): _keys(own) for entry, own in known.groupby("entry")}
+    for named in declared.values():
+        named |= {content for path, content in PATHS.items() if path in named}
     keys = dict.fromkeys(key for config in chosen.values() for key in config if key.split(".")[0] in COMPARED)
     found = {}
     for key in keys:
-        values = {method: str(config.get(key, NOT_SET)) or "none" for method, config in chosen.items()}
+        values = {entry: _value(config, key) for entry, config in chosen.items() if key not in declared[entry]}
         free = key in NOT_HASHED or key in PATHS  # what is there may be moved: its content's hash is another key
         if free or len(set(values.values())) < 2:
             continue
         searched = {
             frozenset(str(configs[digest].get(key, NOT_SET)) for digest in own["config_hash"])
-            for method, own in known.groupby("method")
-            if method in chosen
+            for entry, own in known.groupby("entry")
+            if entry in values
         }
         if len(searched) > 1:
             found[key] = values
     return found
 
 
-def mixed(runs: pd.DataFrame) -> dict[str, dict[str, list[tuple[str, int]]]]:
-    """What these runs were not all made with: "torch" -> "2.9.0" -> [(method, seed), ...]; the most frequent first.
+def compared(tried: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Conditions that entries of a board are about, and in which chosen points differ: dotted key -> entry -> value."""
+    known = tried[tried["chosen"] & tried["config_hash"].isin(configs.keys())]
+    chosen = {str(row.entry): configs[str(row.config_hash)] for row in known.itertuples()}
+    found = {}
+    for key in sorted(_keys(known)):
+        values = {entry: _value(config, key) for entry, config in chosen.items()}
+        if key.split(".")[0] in COMPARED and len(set(values.values())) > 1:
+            found[key] = values
+    return found
 
-    runs: with method, seed and provenance. Empty if all are alike; hosts and times may differ.
+
+def _value(config: Mapping[str, Any], key: str) -> str:
+    return str(config.get(key, NOT_SET)) or "none"
+
+
+def _keys(points: pd.DataFrame) -> set[str]:
+    return set(" ".join(points["entry_keys"].fillna("")).split())
+
+
+def mixed(runs: pd.DataFrame) -> dict[str, dict[str, list[tuple[str, int]]]]:
+    """What these runs were not all made with: "torch" -> "2.9.0" -> [(entry, seed), ...]; the most frequent first.
+
+    runs: with entry, seed and provenance. Empty if all are alike; hosts and times may differ.
     """
     said = runs.reindex(columns=["git_commit", "git_dirty", "versions", "device", "threads", "compiled"])
     made_with = [_made_with(row) for row in said.astype(object).fillna("").astype(str).to_dict("records")]
     found: dict[str, dict[str, list[tuple[str, int]]]] = {}
     for name in dict.fromkeys(name for own in made_with for name in own):
         by_value: dict[str, list[tuple[str, int]]] = {}
-        for own, method, seed in zip(made_with, runs["method"], runs["seed"], strict=True):
-            by_value.setdefault(own.get(name) or NOT_RECORDED, []).append((str(method), int(seed)))
+        for own, entry, seed in zip(made_with, runs["entry"], runs["seed"], strict=True):
+            by_value.setdefault(own.get(name) or NOT_RECORDED, []).append((str(entry), int(seed)))
         if len(by_value) > 1:
             found[name] = dict(sorted(by_value.items(), key=lambda item: (-len(item[1]), item[0])))
     return found

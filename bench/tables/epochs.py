@@ -63,7 +63,7 @@ class HistoryColumns:
         """The history table; what identifies a run is categorical: a small number a row."""
         codes = np.frombuffer(self.run, dtype=np.int64) if self.run else np.empty(0, dtype=np.int64)
         frame = {}
-        for key in ("experiment", "run_id", "method", "config_hash", "seed"):
+        for key in ("experiment", "run_id", "entry", "method", "config_hash", "seed"):
             frame[key] = runs[key].astype("category").iloc[codes].array
         first = [name for name in ("epoch", "step") if name in self.columns] or ["epoch"]
         for name in [*first, *(name for name in self.columns if name not in first)]:

@@ -27,7 +27,7 @@ SCORES = {"top1": "test_top1", "top5": "test_top5", "balanced": "test_balanced",
 """What a column's name ends with -> the field of Score."""
 NUMBERS = ("n_labels", "n_test", *SCORES.values(), "val_top1")
 TEXTS = ("state", "evaluation", "key", "variant", "dataset", "settings", "chosen", "threads", "reason")
-IDENTITY = ("experiment", "run_id", "method", "config_hash", "seed")
+IDENTITY = ("experiment", "run_id", "entry", "method", "config_hash", "seed")
 COLUMNS = (
     *("evaluation", "key", "variant", "draw", "dataset", "column", "settings", "state", "reason"),
     *(*NUMBERS, "chosen", "seconds", "threads"),

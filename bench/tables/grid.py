@@ -1,9 +1,10 @@
-"""What was tried: a method's configurations on a board, and which of them stands for it.
+"""What was tried: an entry's configurations on a board, and which of them stands for it.
 
-A *board* is what may be compared: runs of one dataset, preset and protocol version. A method's *points* are its
-configurations on a board (one, unless swept). The point with the best mean validation linear accuracy stands
-for the method; test numbers choose nothing. Those with the most done seeds compete (the complete ones among them, if
-there are any): a mean of fewer seeds would win by luck. The table names what did not compete.
+A *board* is what may be compared: runs of one dataset, preset and protocol version. An *entry* is a row of it: a
+method, or what a sweep file gave a label. An entry's *points* are its configurations on a board (one, unless swept).
+The point with the best mean validation linear accuracy stands for the entry; test numbers choose nothing. Those with
+the most done seeds compete (the complete ones among them, if there are any): a mean of fewer seeds would win by luck.
+The table names what did not compete.
 """
 
 from typing import Any
@@ -16,12 +17,12 @@ from bench.tables.evaluated import measures
 
 CHOICE = "val_linear_top1"
 BOARD = ["dataset", "preset", "protocol"]
-POINT = [*BOARD, "method", "config_hash"]
+POINT = [*BOARD, "entry", "method", "config_hash"]
 UNFINISHED = ("planned", "running", "interrupted")
 
 
 def points(runs: pd.DataFrame, configs: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """The grid: every configuration of every method, with the settings in which a method's points differ."""
+    """The grid: every configuration of every entry, with the settings in which an entry's points differ."""
     counted = runs[runs["state"] != "duplicate"]
     done = counted["state"] == "done"
     states = counted[POINT].assign(
@@ -35,9 +36,9 @@ def points(runs: pd.DataFrame, configs: dict[str, dict[str, Any]]) -> pd.DataFra
     grid = states.groupby(POINT, sort=True).sum()
     numbers = counted[done].groupby(POINT)[[*METRICS, *TIMINGS, *measures(runs)]]
     grid = grid.join(numbers.mean().add_suffix("_mean")).join(numbers.std(ddof=1).add_suffix("_sd"))
-    grid = grid.join(counted.groupby(POINT)["overrides"].first()).reset_index()
+    grid = grid.join(counted.groupby(POINT)[["overrides", "entry_keys"]].first()).reset_index()
     grid["competes"] = grid["chosen"] = False
-    for _, own in grid.groupby([*BOARD, "method"]):
+    for _, own in grid.groupby([*BOARD, "entry"]):
         most = own[own["done"] == own["done"].max()]
         complete = most[most["done"] == most["planned"]]
         competing = most if complete.empty else complete
@@ -48,9 +49,9 @@ def points(runs: pd.DataFrame, configs: dict[str, dict[str, Any]]) -> pd.DataFra
 
 
 def _with_settings(grid: pd.DataFrame, configs: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    """A column (named by `grid_column`) a dotted key in which the points of some method differ."""
+    """A column (named by `grid_column`) a dotted key in which the points of some entry differ."""
     keys: dict[str, None] = {}
-    for _, own in grid.groupby([*BOARD, "method"]):
+    for _, own in grid.groupby([*BOARD, "entry"]):
         keys.update(dict.fromkeys(varying([configs.get(digest, {}) for digest in own["config_hash"]])))
     for key in keys:
         values = [configs.get(digest, {}).get(key, NOT_SET) for digest in grid["config_hash"]]

@@ -20,12 +20,12 @@ from bench.files import printable
 from bench.runs import store
 from bench.runs.identity import ADDED, NOT_HASHED, PATHS, RUN_NAME, dataset_label
 from bench.runs.result import CHOICES, IDENTITY, METRICS, PROVENANCE, TIMINGS, Result
-from bench.tables import evaluated
+from bench.tables import entries, evaluated
 from bench.tables.epochs import HistoryColumns
 
 RUN_COLUMNS = (
-    *("experiment", "run_id", *IDENTITY, "state", "reason", "collapsed"),
-    *(*METRICS, *CHOICES, *TIMINGS, "overrides", *PROVENANCE),
+    *("experiment", "run_id", "entry", *IDENTITY, "state", "reason", "collapsed"),
+    *(*METRICS, *CHOICES, *TIMINGS, "overrides", "entry_keys", *PROVENANCE),
 )
 
 
@@ -36,7 +36,7 @@ class Inventory:
     runs: pd.DataFrame
     """One row a run: RUN_COLUMNS, then those of evaluations alone (bench.tables.evaluated.measures)."""
     history: pd.DataFrame
-    """One row a logged epoch: experiment, run_id, method, config_hash, seed, epoch, then what was logged."""
+    """One row a logged epoch: experiment, run_id, entry, method, config_hash, seed, epoch, then what was logged."""
     evaluations: pd.DataFrame
     """One row a classifier of an evaluation: what identifies the run, then bench.tables.evaluated.COLUMNS."""
     problems: pd.DataFrame
@@ -107,6 +107,7 @@ class _Reader:
         if row["state"] == "damaged":
             self._problem(experiment, name, row["reason"])
         row["overrides"] = _pairs(record.config.get("overrides"), "=", " ")
+        row["entry"], row["entry_keys"] = entries.stored(record.config)
         if planned:
             config = self.as_before | flatten(record.config["config"])
             first = self.configs.setdefault(row["config_hash"], config)
@@ -143,6 +144,8 @@ class _Reader:
         runs[numbers] = runs[numbers].astype(float)
         runs["collapsed"] = runs["collapsed"].eq(True)
         _complete(runs)
+        for index, reason in entries.assign(runs):
+            self._problem(runs.loc[index, "experiment"], runs.loc[index, "run_id"], f"config.json: {reason}")
         for index, kept_in in _duplicates(runs):
             reason = f"the same run as in {kept_in}, counted there"
             self._problem(runs.loc[index, "experiment"], runs.loc[index, "run_id"], reason)

@@ -35,14 +35,17 @@ def fake_run(
     noise: float = 0.6,
     dataset: str = "digits",
     preset: str = "quick",
-    overrides: Mapping[str, float] | None = None,
+    overrides: Mapping[str, Any] | None = None,
     collapsed: bool = False,
     epochs: int = 30,
+    label: str = "",
+    about: Sequence[str] = (),
     error: str = "FloatingPointError: non-finite loss at step 120 (last finite: 0.31)",
     **metrics: float | None,
 ) -> Path:
     """Write one run directory and return it; state: done, failed, planned, interrupted.
 
+    label, about: of the run's entry, and the keys that it names.
     A seed's luck is shared by all methods: differences are paired. `metrics` replace a result's numbers.
     """
     overrides = dict(overrides or {})
@@ -61,7 +64,9 @@ def fake_run(
         "config_hash": digest,
         "overrides": {key: str(value) for key, value in overrides.items()},
     }
-    write_json(run / "config.json", {**identity, "config": config})
+    named: dict[str, Any] = {"entry": label} if label else {}
+    named |= {"entry_keys": list(about)} if about else {}
+    write_json(run / "config.json", {**identity, **named, "config": config})
     luck = np.random.default_rng(seed).normal(0, noise)
     own = np.random.default_rng([seed, int(digest, 16)])
     linear, knn = LEVELS.get(method, (88.0, 80.0))
@@ -214,7 +219,7 @@ def write_json(path: Path, values: Any) -> None:
 FINGERPRINT = "0123456789abcdef"
 
 
-def _config(method: str, dataset: str, overrides: Mapping[str, float]) -> dict[str, Any]:
+def _config(method: str, dataset: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
     config: dict[str, Any] = {
         "method_name": method,
         "method": {"tau": 0.99, "projector_hidden": 256},

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from fake_results import fake_experiment, fake_grid, fake_run
 from matplotlib.axes import Axes
@@ -16,8 +17,8 @@ from matplotlib.lines import Line2D
 
 from bench.report.accuracy_figures import BELOW
 from bench.report.figures import figures, render, slug
-from bench.report.names import method_name
-from bench.report.palette import LOOKS, SPARE_COLOURS, in_order, looks
+from bench.report.names import entry_name
+from bench.report.palette import LOOKS, SPARE_COLOURS, looks
 from bench.report.style import plain
 from bench.report.write import write
 from bench.tables.leaderboard import Tables, collect
@@ -74,7 +75,7 @@ def test_differences_are_the_pairs(tables: Tables, drawn: dict[str, Figure]) -> 
     assert len(bars(axes)) == len(pairs) == 10
     for bar, pair, label in zip(bars(axes), pairs.itertuples(), axes.get_yticklabels(), strict=True):
         assert bar.lines[0].get_xdata()[0] == pytest.approx(pair.difference)
-        assert label.get_text() == f"{method_name(pair.method_a)} − {method_name(pair.method_b)}"
+        assert label.get_text() == f"{entry_name(pair.method_a)} − {entry_name(pair.method_b)}"
         assert (bar.lines[0].get_markerfacecolor() == "white") != pair.significant
         ends = bar.lines[2][0].get_segments()[0][:, 0]
         assert ends == pytest.approx([pair.low, pair.high])
@@ -170,7 +171,7 @@ def test_cost_is_time_against_accuracy(tables: Tables, drawn: dict[str, Figure])
     (axes,) = drawn["cost"].axes
     found = {bar.get_label(): bar.lines[0].get_xydata()[0] for bar in bars(axes)}
     for row in tables.leaderboard.itertuples():
-        assert found[method_name(row.method)] == pytest.approx([row.train_seconds_mean, row.test_linear_top1_mean])
+        assert found[entry_name(row.method)] == pytest.approx([row.train_seconds_mean, row.test_linear_top1_mean])
     assert "training time of one run, as measured (seconds)" in axes.get_xlabel()
 
 
@@ -298,21 +299,47 @@ def test_a_grid_of_three_keys_is_three_panels(tmp_path: Path) -> None:
     assert {axes.get_xlabel() for axes in panels} == {"optim.lr", "method.tau", "augment.crop_min"}
 
 
+def board(*names: str, **methods: str) -> pd.DataFrame:
+    """Rows of a leaderboard: methods by their own names, and labels of methods."""
+    return pd.DataFrame({"entry": [*names, *methods], "method": [*names, *methods.values()]})
+
+
 def test_looks_belong_to_methods() -> None:
     assert set(LOOKS) <= set(REGISTRY)
     for part in ("colour", "marker"):
         assert len({getattr(look, part) for look in LOOKS.values()}) == len(LOOKS)
-    assert in_order({"zeta", "random", "byol", "alpha", "raft"}) == ["raft", "byol", "alpha", "zeta", "random"]
+    assert list(looks(board("zeta", "random", "byol", "alpha", "raft"))) == ["raft", "byol", "alpha", "zeta", "random"]
 
 
 @pytest.mark.parametrize("n", [1, 2, len(SPARE_COLOURS), 100])
 def test_a_method_that_nobody_listed_has_a_colour_of_its_own(n: int) -> None:
     foreign = [f"package{i}:Method" for i in range(n)]
-    found = looks([*LOOKS, *foreign])
+    found = looks(board(*LOOKS, *foreign))
     assert {method: found[method] for method in LOOKS} == LOOKS
     assert len({look.colour for look in found.values()}) == len(found)
     assert all(to_hex(look.colour) == look.colour.lower() for look in found.values())
-    assert looks(reversed([*LOOKS, *foreign])) == found  # whatever the order
+    assert looks(board(*reversed([*LOOKS, *foreign]))) == found  # whatever the order
+
+
+@pytest.mark.parametrize("method", [*LOOKS, "theirs"])
+@pytest.mark.parametrize("n", [1, 3, 12])
+def test_entries_of_a_method_are_told_apart_and_known_as_its(method: str, n: int) -> None:
+    others = [name for name in LOOKS if name != method]
+    labels = {f"label {i:02}": method for i in range(n)}
+    found = looks(board(*others, **labels))
+    alone = looks(board(*others, method))[method]
+    own = [look for entry, look in found.items() if entry in labels]
+    assert own[0] == alone and {look.marker for look in own} == {alone.marker}
+    assert len({look.colour for look in found.values()}) == len(found)
+    assert len({(look.fill, look.line) for look in own[:4]}) == min(n, 4)  # in grey print, too
+    assert {entry: found[entry] for entry in others} == {name: LOOKS[name] for name in others}
+    with_name = looks(board(method, **labels))  # the method's own name keeps the method's look
+    assert with_name[method] == alone
+
+
+def test_the_entries_of_a_method_stand_together() -> None:
+    found = looks(board("byol", "random", b="raft", a="raft", c="random"))
+    assert list(found) == ["a", "b", "byol", "random", "c"]
 
 
 def test_a_figure_of_foreign_methods_has_a_colour_for_each(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from bench.data.datasets import DATASETS
-from bench.report.names import dataset_name, method_name
+from bench.report.names import dataset_name, entry_name
 from methods import METHODS, NAMES, REFERENCES
 
 
@@ -18,7 +18,7 @@ from methods import METHODS, NAMES, REFERENCES
     ],
 )
 def test_a_method_is_called_what_its_paper_calls_it(method: str, name: str) -> None:
-    assert method_name(method) == name
+    assert entry_name(method) == name
 
 
 @pytest.mark.parametrize(
@@ -31,5 +31,5 @@ def test_a_dataset_is_called_what_readers_call_it(label: str, name: str) -> None
 
 def test_no_two_are_called_the_same() -> None:
     assert {*NAMES, *REFERENCES} <= set(METHODS)
-    for ids, name in ((METHODS, method_name), (DATASETS, dataset_name)):
+    for ids, name in ((METHODS, entry_name), (DATASETS, dataset_name)):
         assert len(set(map(name, ids))) == len(ids)
