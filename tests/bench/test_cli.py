@@ -25,6 +25,7 @@ from bench import cli
 from bench.files import parse_json
 from bench.planning.options import SweepOptions
 from bench.runs import store
+from bench.training import workers
 
 TINY = "--set data.size=8 --set train.epochs=2 --set train.batch_size=256 --set eval.every_epochs=2"
 BOTH = f"run --method byol,random --seeds 2 --jobs 1 {TINY}"
@@ -206,19 +207,49 @@ def test_the_same_command_in_a_fresh_directory_gives_identical_metrics(executed:
 
 @pytest.mark.slow
 def test_two_commands_on_one_experiment_execute_each_run_once_and_both_report() -> None:
-    command = f"run --method simsiam --seeds 3 --jobs 1 {TINY}"
+    command = f"run --method simsiam --seeds 2 --jobs 1 {TINY}"
     beside = subprocess.Popen([*BENCH, *command.split()], stdout=subprocess.PIPE, text=True)
     said = bench(command)
-    out, _ = beside.communicate(timeout=300)
+    out, _ = beside.communicate(timeout=600)
     assert (said.code, beside.returncode) == (0, 0)
     for run in store.run_dirs(Path("results/quick")):
         assert run.log.read_text().count("done:") == 1
-    assert re.search(r"SimSiam +3 ", said.out)
-    assert re.search(r"SimSiam +3 ", out)
+    assert re.search(r"SimSiam +2 ", said.out)
+    assert re.search(r"SimSiam +2 ", out)
+
+
+HELD = """
+import time
+from bench.training import start
+from bench.training.trainer import Trainer
+
+train = Trainer.train
+
+def held(job, claim, should_stop, *rest):
+    end = time.monotonic() + 900
+
+    def told():
+        while (job.seed, job.step) == (0, 7) and not should_stop() and time.monotonic() < end:
+            time.sleep(0.02)
+        return should_stop()
+
+    train(job, claim, told, *rest)
+
+Trainer.train = held
+start.main()
+"""
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A file to start workers with: the run of seed 0 stays in its second epoch until it is told to stop, or killed."""
+    Path("held.py").write_text(HELD)
+    monkeypatch.setenv("PYTHONPATH", str(Path(workers.__file__).parents[2]))
+    return str(Path("held.py").absolute())
 
 
 def wait_for(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 600
     while not (value := condition()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -226,11 +257,12 @@ def wait_for(condition: Callable[[], Any]) -> Any:
 
 
 @pytest.mark.slow
-def test_a_terminal_gets_one_live_line_a_run_and_an_interrupted_command_resumes() -> None:
-    command = f"run --method simclr --seeds 1 {TINY} --set train.epochs=20"
+def test_a_terminal_gets_one_live_line_a_run_and_an_interrupted_command_resumes(held: str) -> None:
+    command = f"run --method simclr --seeds 1 {TINY} --set train.epochs=4"
+    start_held = f"from bench.training import workers; workers.START = {held!r}; from bench.cli import main; main()"
     main, terminal = pty.openpty()
     process = subprocess.Popen(
-        [*BENCH, *command.split()],
+        [sys.executable, "-c", start_held, *command.split()],
         stdout=terminal,
         stderr=terminal,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
@@ -247,9 +279,9 @@ def test_a_terminal_gets_one_live_line_a_run_and_an_interrupted_command_resumes(
 
     reader = threading.Thread(target=read)
     reader.start()
-    wait_for(lambda: re.search(rb"epoch \d+/20 +loss .* images/s .* left", b"".join(shown)))
+    wait_for(lambda: re.search(rb"epoch 1/4 +loss .* images/s .* left", b"".join(shown)))
     process.send_signal(signal.SIGINT)  # to the command alone: it tells its workers
-    assert process.wait(60) == 128 + signal.SIGINT
+    assert process.wait(600) == 128 + signal.SIGINT
     reader.join()
     assert b"\x1b[" in b"".join(shown)
     assert b"the same command resumes" in b"".join(shown)
@@ -257,7 +289,7 @@ def test_a_terminal_gets_one_live_line_a_run_and_an_interrupted_command_resumes(
     assert store.read_run(run).state == "interrupted"
     again = bench(command)
     assert again.code == 0, again.err
-    assert "resumed at step" in run.log.read_text()
+    assert "resumed at step 7" in run.log.read_text()
 
 
 @pytest.mark.slow
@@ -306,14 +338,18 @@ def test_a_broken_test_image_is_told_before_training() -> None:
 
 
 @pytest.mark.slow
-def test_when_a_worker_is_killed_the_runs_it_had_not_begun_are_executed_all_the_same() -> None:
+def test_when_a_worker_is_killed_the_runs_it_had_not_begun_are_executed_all_the_same(
+    held: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "START", held)
+
     def kill_the_first() -> None:
         claim = wait_for(lambda: next(Path("results").glob("quick/runs/*/claim-1.json"), None))
         os.kill(parse_json(claim.read_text())["pid"], signal.SIGKILL)
 
     killer = threading.Thread(target=kill_the_first)
     killer.start()
-    said = bench(f"run --method simclr --seeds 2 --jobs 1 {TINY} --set train.epochs=8")
+    said = bench(f"run --method simclr --seeds 2 --jobs 1 {TINY}")
     killer.join()
     assert said.code == 1
     assert "killed: out of memory?" in said.out

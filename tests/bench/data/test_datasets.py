@@ -195,7 +195,7 @@ def test_two_processes_may_make_the_same_cache_at_once(
     for process in processes:
         process.start()
     for process in processes:
-        process.join(timeout=30)
+        process.join(timeout=600)
     assert [process.exitcode for process in processes] == [0, 0]
     assert len(decoded.read_text().splitlines()) == 60  # one made it, the other waited
     assert not list(data_dir.rglob("*.tmp"))

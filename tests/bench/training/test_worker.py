@@ -53,8 +53,11 @@ def start(runs: Sequence[RunDir], **changes: Any) -> subprocess.Popen[bytes]:
     return process
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
+PATIENCE = 600  # seconds, on a machine that does ten other things too
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -131,7 +134,7 @@ def test_a_worker_process_that_was_told_to_stop_ends_well(tmp_path: Path) -> Non
     process = start(runs)
     wait_for(lambda: runs[0].last_epoch())
     process.send_signal(signal.SIGUSR2)
-    assert process.wait(20) == 0
+    assert process.wait(PATIENCE) == 0
     assert runs[0].checkpoint.exists()
 
 
@@ -143,10 +146,10 @@ def test_a_worker_stops_when_its_parent_is_gone(tmp_path: Path, handlers: None) 
 
 @pytest.mark.slow
 def test_of_two_workers_on_the_same_runs_each_executes_some_and_none_twice(tmp_path: Path) -> None:
-    runs = planned(tmp_path, ["byol", "simclr"], [0, 1], train__epochs="2")
-    alone = planned(tmp_path / "alone", ["byol", "simclr"], [0, 1], train__epochs="2")
+    runs = planned(tmp_path, ["simclr"], [0, 1, 2], train__epochs="1")
+    alone = planned(tmp_path / "alone", ["simclr"], [0, 1, 2], train__epochs="1")
     processes = [start(runs), start(runs)]
-    assert [process.wait(120) for process in processes] == [0, 0]
+    assert [process.wait(PATIENCE) for process in processes] == [0, 0]
     for run in runs:
         assert run.log.read_text().count("done:") == 1
         assert result_of(run).provenance.restarts == 0

@@ -67,7 +67,7 @@ def test_three_runs_on_two_cores_go_side_by_side_unless_told_otherwise(
 ) -> None:
     """Each of these runs waits until all three have begun."""
     monkeypatch.chdir(tmp_path)
-    patience = 60 if jobs is None else 2
+    patience = 600 if jobs is None else 2
     Path("counts.py").write_text(COUNTS.replace("PATIENCE", str(patience)))
     monkeypatch.setattr(workers, "START", "counts.py")
     monkeypatch.setenv("PYTHONPATH", str(Path(workers.__file__).parents[2]))
