@@ -88,6 +88,7 @@ def _untrained(config: BackboneConfig, size: int) -> nn.Module:
         raise UserError(f"backbone.name={config.name}: cannot take {size} x {size} images ({reason})") from error
     model.image_size = size
     model.recreate = partial(_untrained, config, size)  # with weights of its own, e.g. for a teacher
+    model.architecture = (config.name, config.stem, size)  # by which an encoder is known again
     return cast(nn.Module, model)
 
 

@@ -7,15 +7,18 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bench.errors import UserError, unknown
 from bench.planning.catalog import KINDS
 from bench.planning.flags import DataDir, Results, RetryFailed, SweepFile, takes
-from bench.planning.options import SweepOptions
+from bench.planning.options import EvaluateOptions, SweepOptions
 from bench.report import FORMATS
+
+if TYPE_CHECKING:
+    from bench.planning.request import Request
 
 # Typer ships its own click since 0.16 and uses the installed one before: this is the right class in both cases.
 ClickException: Any = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
@@ -35,7 +38,7 @@ HERE = ("method", "seeds", "preset", "set", "experiment", "device", "jobs", "log
 
 
 @app.command()
-@takes(HERE)
+@takes(SweepOptions, HERE)
 def run(
     results: Results = Path("results"),
     data_dir: DataDir = Path("data"),
@@ -50,7 +53,7 @@ def run(
 
 
 @app.command()
-@takes(name for name in SweepOptions.model_fields if name != "entry")
+@takes(SweepOptions)
 def sweep(
     file: SweepFile = None,
     results: Results = Path("results"),
@@ -63,6 +66,30 @@ def sweep(
     The same command again submits only what is not done, not queued and not running.
     """
     _launch(file, flags, results, data_dir, retry_failed)
+
+
+@app.command()
+@takes(EvaluateOptions)
+def evaluate(
+    experiments: Annotated[list[str], typer.Argument(help="Experiments whose finished runs are judged.")],
+    results: Results = Path("results"),
+    data_dir: DataDir = Path("data"),
+    retry_failed: RetryFailed = False,
+    **flags: Any,
+) -> None:
+    """Judge the encoders of finished runs by further evaluations, or on other data sets, without training anew.
+
+    Only what is missing is made: the same command again finishes the work.
+    """
+    from bench.planning import evaluate as evaluations
+
+    options = evaluations.options(flags)
+    asked = evaluations.wanted(options)
+    requests = [
+        evaluations.request(results / name, asked, data_dir, options, _command(), retry_failed)
+        for name in _known(results, experiments)
+    ]
+    raise typer.Exit(max(map(_carry_out, requests)))
 
 
 @app.command()
@@ -126,7 +153,7 @@ def list_(
 
 
 @app.command()
-@takes(("preset", "set", "device"))
+@takes(SweepOptions, ("preset", "set", "device"))
 def speed(
     method: Annotated[str, typer.Option("--method", "-m", help="One method.")] = "byol",
     seconds: Annotated[float, typer.Option(min=1, help="About how long to measure; longer is more exact.")] = 120,
@@ -159,8 +186,6 @@ def speed(
 
 def _launch(file: Path | None, flags: dict[str, Any], results: Path, data_dir: Path, retry_failed: bool) -> None:
     """Plan what the flags and the file ask for, and have it carried out; leaves with the exit code."""
-    from rich.console import Console
-
     from bench.planning import sweep_file
     from bench.planning.request import Request
     from bench.training import livelog
@@ -168,9 +193,15 @@ def _launch(file: Path | None, flags: dict[str, Any], results: Path, data_dir: P
     options = sweep_file.options(file, flags)
     livelog.parse(options.log)  # a wrong name is told before anything is done
     request = Request(sweep_file.planned(file, options), results, data_dir, options, _command(), retry_failed)
-    module, _, name = LAUNCHERS[options.on].partition(":")
+    raise typer.Exit(_carry_out(request))
+
+
+def _carry_out(request: "Request") -> int:
+    from rich.console import Console
+
+    module, _, name = LAUNCHERS[request.options.on].partition(":")
     launch: Callable[[Request, Console], int] = getattr(import_module(module), name)
-    raise typer.Exit(launch(request, Console(highlight=False, markup=False)))
+    return launch(request, Console(highlight=False, markup=False))
 
 
 def _report(

@@ -13,10 +13,10 @@ from rich.console import Console
 
 from bench.errors import UserError
 from bench.files import write_atomic
-from bench.planning import plan
 from bench.planning.request import Request
 from bench.runs import provenance, status, store
 from bench.runs.claim import newest_claim
+from bench.runs.work import retry
 from bench.training import livelog
 from slurm import arrays, commands, submission
 from slurm.clusters import Profile
@@ -94,7 +94,7 @@ def _submit(sweep: Sweep, facts: dict[str, str], console: Console) -> int:
             margin=sweep.profile.margin_seconds,
             data_dir=str(sweep.data_dir.absolute()),
             device=sweep.options.device,
-            log=livelog.parse(sweep.options.log),
+            log=livelog.parse(sweep.log),
             command=sweep.command,
             commit=ready.commit,
             dirty=ready.dirty,
@@ -111,7 +111,7 @@ def _submit(sweep: Sweep, facts: dict[str, str], console: Console) -> int:
     failed = [run for run in again if selection.states[run.run_id] == "failed"]
     damaged = [run for run in again if selection.states[run.run_id] == "damaged"]
     with arrays.outside_of_jobs(), _unplanned_if_refused(made, new), _failures_forgotten(failed):
-        plan.retry(damaged)
+        retry(sweep.work, damaged)
         made = arrays.submit_all(sweep, made, chunks)
     for line in ready.warnings:
         console.print(f"note: {line}", style="yellow", soft_wrap=True)

@@ -1,14 +1,14 @@
-"""The command line's flags: those of a sweep, made of its options, and those that many commands have."""
+"""The command line's flags: those made of options, and those that many commands have."""
 
 import inspect
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 
 from bench.errors import UserError
-from bench.planning.options import SweepOptions
+from bench.planning.options import MachineOptions
 
 
 def storable(path: Path) -> Path:
@@ -32,25 +32,37 @@ RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Execute faile
 SweepFile = Annotated[Path | None, typer.Argument(help="A sweep file (TOML); flags override it.")]
 
 
-def _flag(name: str) -> Any:
-    """The command line's option for a field of SweepOptions; not given: None."""
-    field = SweepOptions.model_fields[name]
-    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-    names = [f"--{name.replace('_', '-')}", *([str(extra["short"])] if "short" in extra else [])]
+def _flag(options: type[MachineOptions], name: str) -> Any:
+    """The command line's option for a field of `options`; not given: None."""
+    field = options.model_fields[name]
+    extra = _extra(options, name)
+    own = str(extra.get("flag", f"--{name.replace('_', '-')}"))
+    names = [own, *([str(extra["short"])] if "short" in extra else [])]
     default = "" if not field.default else f" (default: {field.default})"
     kinds = (field.annotation, *get_args(field.annotation))
     limits: dict[str, Any] = {"min": 1} if int in kinds else {}
-    kind: Any = list[str] if name in ("set", "grid") else int if int in kinds else str
+    kind: Any = list[str] if get_origin(field.annotation) is dict else int if int in kinds else str
     return Annotated[kind | None, typer.Option(*names, help=f"{field.description}{default}", **limits)]
 
 
-def takes(names: Iterable[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options `names` of SweepOptions, in place of its `**flags`."""
+def _extra(options: type[MachineOptions], name: str) -> dict[str, Any]:
+    """flag: what it is called, "" if it has no flag; short: a letter."""
+    extra = options.model_fields[name].json_schema_extra
+    return extra if isinstance(extra, dict) else {}
+
+
+def takes(
+    options: type[MachineOptions], names: Iterable[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options `names` (none: all, its own first) in place of its `**flags`."""
+    with_flag = [name for name in options.model_fields if _extra(options, name).get("flag") != ""]
+    chosen = [*names] or sorted(with_flag, key=lambda name: name in MachineOptions.model_fields)
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         own = list(inspect.signature(command).parameters.values())[:-1]
-        flags = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_flag(n)) for n in names]
-        own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+        kind = inspect.Parameter.KEYWORD_ONLY
+        flags = [inspect.Parameter(name, kind, default=None, annotation=_flag(options, name)) for name in chosen]
+        own = [parameter.replace(kind=kind) for parameter in own]
         command.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]
         command.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *flags)}
         return command

@@ -1,31 +1,21 @@
-"""What a sweep is asked for, stated once, for the command line and for sweep files. Imports little: --help needs it."""
+"""What can be asked for, stated once, for the command line and for sweep files. Imports little: --help needs it."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bench.errors import UserError, unknown
 from bench.planning.entries import Entry
 
+Options = TypeVar("Options", bound="MachineOptions")
 
-class SweepOptions(BaseModel):
-    """Options of `bench sweep` and keys of a sweep file; their docstrings are the command line's help."""
+
+class MachineOptions(BaseModel):
+    """Where work is done; docstrings are the command line's help."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    method: str = Field("", json_schema_extra={"short": "-m"})
-    """Methods, separated by commas; see `bench list methods`."""
-    seeds: str = Field("1", json_schema_extra={"short": "-s"})
-    """How many seeds (5 is 0 to 4), or which (3,7)."""
-    preset: str = Field("quick", json_schema_extra={"short": "-p"})
-    """Settings to start from; see `bench list presets`."""
-    set: dict[str, str] = {}
-    """KEY=VALUE: change a setting; see `bench list keys`."""
-    grid: dict[str, list[str]] = {}
-    """KEY=VALUE,VALUE: search these; all combinations."""
-    entry: list[Entry] = []
-    """Rows of the leaderboard beside `method`: the [[entry]] tables of a sweep file; no flag."""
-    experiment: str = ""
-    """Name of the folder in the results; by default the preset's name."""
     on: Literal["local", "slurm", "dry"] = "local"
     """local, slurm, or dry: only say what slurm would do."""
     cluster: str = "default"
@@ -39,7 +29,7 @@ class SweepOptions(BaseModel):
     max_parallel: int | None = Field(None, ge=1)
     """Jobs at a time."""
     runs_per_job: int = Field(1, ge=1)
-    """Runs that one job executes."""
+    """Runs that one job works off."""
     concurrent: int = Field(1, ge=1)
     """Runs side by side in one job."""
     on_code_change: str | None = None
@@ -48,5 +38,48 @@ class SweepOptions(BaseModel):
     """auto, cpu or cuda."""
     jobs: int | None = Field(None, ge=1)
     """Runs at a time on this machine; by default one a GPU, or as many as cores allow."""
+
+    @classmethod
+    def of(cls: type[Options], values: Mapping[str, Any]) -> Options:
+        """These options, the others at their defaults. Raises UserError."""
+        for key, field in cls.model_fields.items():
+            valid = get_args(field.annotation)
+            if get_origin(field.annotation) is Literal and values.get(key, field.default) not in valid:
+                raise unknown(f"--{key}", values[key], valid)
+        try:
+            return cls(**values)
+        except ValidationError as error:  # a number out of range that did not come through the command line
+            problem = error.errors()[0]
+            raise UserError(f"{problem['loc'][0]} = {problem['input']!r}: {problem['msg'].lower()}") from None
+
+
+class SweepOptions(MachineOptions):
+    """Options of `bench sweep` and keys of a sweep file."""
+
+    method: str = Field("", json_schema_extra={"short": "-m"})
+    """Methods, separated by commas; see `bench list methods`."""
+    seeds: str = Field("1", json_schema_extra={"short": "-s"})
+    """How many seeds (5 is 0 to 4), or which (3,7)."""
+    preset: str = Field("quick", json_schema_extra={"short": "-p"})
+    """Settings to start from; see `bench list presets`."""
+    set: dict[str, str] = {}
+    """KEY=VALUE: change a setting; see `bench list keys`."""
+    grid: dict[str, list[str]] = {}
+    """KEY=VALUE,VALUE: search these; all combinations."""
+    entry: list[Entry] = Field([], json_schema_extra={"flag": ""})
+    """Rows of the leaderboard beside `method`: the [[entry]] tables of a sweep file; no flag."""
+    experiment: str = ""
+    """Name of the folder in the results; by default the preset's name."""
     log: str = ""
     """Show epochs live in tensorboard, wandb (extras to install)."""
+
+
+class EvaluateOptions(MachineOptions):
+    """Options of `bench evaluate`."""
+
+    evaluations: str = Field("linear,knn", json_schema_extra={"flag": "--with"})
+    """Evaluations, separated by commas; see `bench list evaluations`."""
+    data: str = "own"
+    """Data sets, separated by commas; own: the one that a run was trained on."""
+    set: dict[str, str] = {}
+    """NAME.KEY=VALUE: change a setting of an evaluation, e.g. few.draws=3."""

@@ -145,16 +145,3 @@ def write(planned: Sequence[Mapping[str, Any]], results: Path) -> list[store.Run
 
     with ThreadPoolExecutor(max_workers=WRITERS) as pool:
         return list(pool.map(write_one, planned))
-
-
-def retry(runs: Sequence[store.RunDir]) -> None:
-    """Forget that runs failed, or left results that cannot be read: workers execute them once more.
-
-    Done before workers start: if they did it, each in turn would execute the run again.
-    """
-    for run in runs:
-        record = store.read_run(run)
-        if record.state == "failed":
-            run.error.unlink()
-        elif record.state == "damaged" and record.config:  # its result cannot be read: as good as none
-            run.result.replace(run.result.with_name("result.damaged.json"))

@@ -1,17 +1,23 @@
 """What runs need before they can begin: data in the cache, backbones that can be built. Imports torch."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bench import backbone
-from bench.config.schema import RunConfig
+from bench.config.schema import DataConfig, RunConfig
 from bench.data import datasets
 from bench.errors import UserError
 from bench.planning.doubts import doubts
 from bench.planning.request import architecture
+
+
+def read_datasets(wanted: Iterable[DataConfig], data_dir: Path) -> list[str]:
+    """Read (fetch, resize and cache) data sets, before any run needs them; returns warnings. Raises UserError."""
+    found = (datasets.load(config, data_dir) for config in wanted)
+    return [f"{dataset.name}: {line}" for dataset in found for line in dataset.check()]
 
 
 def prepare(

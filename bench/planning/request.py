@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bench.planning import plan
-from bench.planning.options import SweepOptions
+from bench.planning.options import MachineOptions, SweepOptions
+from bench.planning.threads import with_threads
 from bench.runs import provenance, store
+from bench.runs.progress import planned
+from bench.runs.work import TRAINING, Work
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Request:
     planned: Sequence[dict[str, Any]]
     results: Path
     data_dir: Path
-    options: SweepOptions
+    options: MachineOptions
     command: str
     """The command line, for the record."""
     retry_failed: bool = False
@@ -28,10 +31,30 @@ class Request:
         """The experiment's directory. Raises UserError on a name that is none."""
         return store.experiment_dir(self.results, self.planned[0]["experiment"])
 
+    @property
+    def work(self) -> Work:
+        """What is to be done to the runs."""
+        return TRAINING
+
+    @property
+    def log(self) -> str:
+        """Loggers, as --log names them."""
+        return self.options.log if isinstance(self.options, SweepOptions) else ""
+
+    def for_cpu(self, cores: int) -> "Request":
+        """The request with CPU threads chosen, where runs are executed on this machine's cores."""
+        return replace(self, planned=with_threads(self.planned, self.options.jobs, cores))
+
     def open(self) -> list[dict[str, Any]]:
         """The planned runs that are neither done nor failed; with `retry_failed` all: any may have to be executed."""
         runs = self.experiment / "runs"
         return [run for run in self.planned if self.retry_failed or not store.RunDir(runs / run["run_id"]).ended()]
+
+    def threads(self) -> int:
+        """CPU threads of the open run that has most, by its plan: of now, or of the command that began it."""
+        runs = [store.RunDir(self.experiment / "runs" / run["run_id"]) for run in self.planned]
+        plans = (store.read_run(run).config for run in runs if not run.ended())
+        return max((planned(config, "threads") or 1 for config in plans), default=1)
 
     def make_ready(self) -> "Ready":
         """Get what the open runs need (data, backbones), make the run directories, note the code's state.

@@ -20,9 +20,7 @@ set = { "method.predictor" = "none" }
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
-
-from pydantic import ValidationError
+from typing import Any, get_args
 
 from bench.config.schema import parse_overrides
 from bench.errors import UserError, unknown
@@ -63,14 +61,7 @@ def options(file: Path | None, flags: Mapping[str, Any]) -> SweepOptions:
             values |= _selected(file, loaded, given["method"])
     elif not values.get("method"):
         raise UserError("which methods? give --method, or a sweep file with a line: method = [...]")
-    for key, field in FIELDS.items():
-        if get_origin(field.annotation) is Literal and values.get(key, field.default) not in get_args(field.annotation):
-            raise unknown(f"--{key}", values[key], get_args(field.annotation))
-    try:
-        return SweepOptions(**values)
-    except ValidationError as error:  # a number out of range that did not come through the command line
-        problem = error.errors()[0]
-        raise UserError(f"{problem['loc'][0]} = {problem['input']!r}: {problem['msg'].lower()}") from None
+    return SweepOptions.of(values)
 
 
 def planned(file: Path | None, asked: SweepOptions) -> list[dict[str, Any]]:

@@ -24,6 +24,8 @@ from bench.runs.identity import SCHEMA, dataset_label, other_version
 from bench.runs.result import Metrics, Part, Percent, Provenance, first_problem
 
 FOLDER = "evaluations"
+ENCODERS = "encoders"
+"""Where an experiment's encoders from elsewhere stand: <name>/encoder.json (bench.training.judging) and FOLDER."""
 
 EvaluationState = Literal["done", "failed", "missing", "damaged"]
 
@@ -103,6 +105,14 @@ class Evaluated(Part):
     @property
     def asked(self) -> Asked:
         return Asked(evaluation=self.evaluation, settings=self.settings, data=self.data)
+
+    def told(self) -> str:
+        """ "few_1pct 71.20 %, few_5shot 74.10 % on cifar100": means over draws."""
+        draws: dict[str, list[float]] = {}
+        for score in self.scores:
+            draws.setdefault(score.variant, []).append(score.test_top1)
+        means = ", ".join(f"{variant} {sum(found) / len(found):.2f} %" for variant, found in draws.items())
+        return f"{means} on {self.dataset}" if self.data else means
 
     def metrics(self) -> dict[str, float]:
         """Those numbers that a run's result has, by their names there: of `linear` and `knn`."""

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -12,11 +12,10 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from bench.files import is_number
 from bench.runs import store
 
 if TYPE_CHECKING:
-    from bench.runs.result import Result
+    from bench.runs.work import Work
 
 POLL_SECONDS = 0.5
 PLAIN_SECONDS = 10  # between two plain lines of a run
@@ -30,16 +29,18 @@ class Watcher:
     console: Console
     messages: SimpleQueue[str]
     """Lines from elsewhere (the workers' errors) to print between ours."""
+    work: "Work"
+    """What is done to the runs."""
     unfinished: dict[str, store.RunRecord] = field(init=False)
     failed: dict[str, str] = field(default_factory=dict)
     """Reason by run id."""
     _said: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.unfinished = {run.run_id: store.read_run(run) for run in self.runs}
+        self.unfinished = {run.run_id: self.work.read(run) for run in self.runs}
         done = [run_id for run_id, record in self.unfinished.items() if record.state == "done"]
         if done:
-            self.console.print(f"{len(done)} of {len(self.runs)} runs are done already", highlight=False)
+            self.console.print(f"{len(done)} of {len(self.runs)} runs are {self.work.done} already", highlight=False)
         for run_id in done:
             del self.unfinished[run_id]
 
@@ -69,7 +70,7 @@ class Watcher:
 
     def table(self) -> Group:
         """One line a running run (several on a narrow terminal), and one that counts the others."""
-        running = [_cells(record) for record in self.running()]
+        running = [self.work.cells(record) for record in self.running()]
         widths = [max(map(cell_len, column)) for column in zip_longest(*running, fillvalue="")]
         fits = sum(widths) + 2 * len(widths) <= self.console.width
         lines = []
@@ -85,14 +86,14 @@ class Watcher:
         while not self.messages.empty():
             self.console.print(Text(self.messages.get()), style="yellow", soft_wrap=True)
         for run_id, before in list(self.unfinished.items()):
-            record = self.unfinished[run_id] = _again(before)
-            if record.result:
-                self._say(_done_line(record.result))
+            record = self.unfinished[run_id] = self.work.again(before)
+            if record.state == "done":
+                self._say(self.work.told(record))
                 del self.unfinished[run_id]
             elif record.state in ("failed", "damaged") and before.state == "running":
                 self._say(f"{run_id}  {record.state}: {record.error}")
             elif record.state == "running" and not self.console.is_terminal and self._due(run_id):
-                self._say("  ".join(_cells(record)))
+                self._say("  ".join(self.work.cells(record)))
         self.failed = {
             run_id: record.error for run_id, record in self.unfinished.items() if record.state in ("failed", "damaged")
         }
@@ -110,46 +111,11 @@ class Watcher:
         self.console.print(Text(line), soft_wrap=True)
 
 
-def _again(before: store.RunRecord) -> store.RunRecord:
-    """The run of a record as it is now. Plans do not change any more, and there may be thousands: results are read."""
-    record = store.read_run(before.dir, content=False)
-    if record.state == "done" or before.state == "damaged":
-        return store.read_run(before.dir)
-    return replace(record, config=before.config)
-
-
-def _done_line(result: "Result") -> str:
-    metrics, timing = result.metrics, result.timing
-    flag = "  COLLAPSED" if result.collapsed else ""
-    return (
-        f"{result.run_id}  done in {duration(timing.train_seconds + timing.eval_seconds)}: "
-        f"linear {metrics.test_linear_top1:.2f} %, kNN {metrics.test_knn_top1:.2f} %{flag}"
-    )
-
-
-def _cells(record: store.RunRecord) -> list[str]:
-    """run id, epoch, loss, images/s, online accuracy, time left; what is not known yet is left out."""
-    row = record.dir.last_epoch()
-    epochs = planned(record.config, "epochs")
-    cells = [record.dir.run_id, f"epoch {row.get('epoch', 0)}/{epochs}"]
-    if "loss" in row and "images_per_second" in row:
-        cells += [f"loss {row['loss']:.4f}", f"{row['images_per_second']:.0f} images/s"]
-        online = _latest(record.dir, "online_linear_top1")
-        cells.append(f"online {online:.1f} %" if online is not None else "")
-        cells.append(remaining(row, epochs))
-    return cells
-
-
 def planned(config: Any, name: str) -> int:
     """A whole number of a config.json's section `train`, 0 if it does not tell."""
     for key in ("config", "train", name):
         config = config.get(key) if isinstance(config, dict) else None
     return config if isinstance(config, int) else 0
-
-
-def _latest(run: store.RunDir, name: str) -> Any:
-    """The newest value of a metric that is not measured every epoch."""
-    return next((row[name] for row in reversed(run.history()) if is_number(row.get(name))), None)
 
 
 def remaining(row: dict[str, Any], epochs: int) -> str:

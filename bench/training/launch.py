@@ -1,31 +1,28 @@
 """Carries planned runs out on this machine."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from rich.console import Console
 
 from bench.errors import UserError
-from bench.planning import plan
 from bench.planning.request import Request
-from bench.planning.threads import with_threads
 from bench.report import write
-from bench.runs import progress, store
+from bench.runs.work import retry
 from bench.training import livelog, workers
 from bench.training.orders import Orders
 
 
 def local(request: Request, console: Console) -> int:
-    """Execute the runs of a request that are not done, show how it goes, print the leaderboard; returns the exit code.
+    """Do what a request asks for and is not done, show how it goes, print the leaderboard; returns the exit code.
 
     0: all are done; 1: some are not, each told with its reason, or the report could not be written; 128 + n: signal n
     stopped it. Raises UserError.
     """
     asked = request.options
-    loggers = livelog.parse(asked.log)
+    loggers = livelog.parse(request.log)
     names = workers.devices(asked.device) if request.open() else []  # looking for GPUs imports torch
     if names == ["cpu"]:
-        request = replace(request, planned=with_threads(request.planned, asked.jobs, workers.available_cores()))
+        request = request.for_cpu(workers.available_cores())
     ready = request.make_ready()
     for warning in ready.warnings:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
@@ -37,11 +34,11 @@ def local(request: Request, console: Console) -> int:
         commit=ready.commit,
         dirty=ready.dirty,
         log=loggers,
+        evaluations=request.work.keys,
     )
     if request.retry_failed:
-        plan.retry(ready.runs)
-    threads = max((_threads(run) for run in ready.runs if not run.ended()), default=1)
-    outcome = workers.execute(ready.runs, orders, names or ["cpu"], threads, asked.jobs, console)
+        retry(request.work, ready.runs)
+    outcome = workers.execute(ready.runs, orders, names or ["cpu"], request.threads(), asked.jobs, console)
     reported = _report(request, console)
     if outcome.signal:
         console.print("interrupted: the same command resumes where the runs stopped")
@@ -62,11 +59,6 @@ def _reasons(unfinished: Mapping[str, str]) -> list[str]:
         runs.setdefault(reason, []).append(run_id)
     more = {reason: f" and {len(ids) - 1} more" if len(ids) > 1 else "" for reason, ids in runs.items()}
     return [f"{ids[0]}{more[reason]}: {reason}" for reason, ids in runs.items()]
-
-
-def _threads(run: store.RunDir) -> int:
-    """Threads of a run that was planned, now or by the command that began it; 1 if its plan cannot be read."""
-    return progress.planned(store.read_run(run).config, "threads") or 1
 
 
 def _report(request: Request, console: Console) -> bool:

@@ -44,14 +44,14 @@ def keep_freed_memory() -> None:
 ONEDNN_BLOCK = 8  # float32 channels that its AVX2 kernels work on at once
 
 
-def memory_format(method: Method, device: torch.device) -> torch.memory_format:
-    """How this method's weights and views lie in memory: channels last, the fastest for convolutions, where it is safe.
+def memory_format(backbone: nn.Module, device: torch.device) -> torch.memory_format:
+    """How weights and views lie in memory: channels last, the fastest for convolutions, where it is safe.
 
     On CPUs with AVX2 the backward pass of a 1x1 convolution with a stride and fewer than 8 input channels writes past
     its buffers in that format (oneDNN 3.x), which ends the process or, worse, does not. Contiguous tensors are fine.
     """
     if device.type == "cpu":
-        for name, module in method.backbone.named_modules():
+        for name, module in backbone.named_modules():
             if isinstance(module, nn.Conv2d) and _writes_past_its_buffers(module):
                 log.info("channels_last is left out: %s, %s, is not safe in it on a CPU", name, module)
                 return torch.contiguous_format

@@ -20,6 +20,8 @@ class Orders:
     """Git commit of the code, and whether it had uncommitted changes; "" outside a repository."""
     log: Sequence[str] = ()
     """Loggers (bench.training.livelog) to show every logged epoch to."""
+    evaluations: Sequence[str] = ()
+    """Keys of the evaluations to make of the runs, which are done; none: the runs are to be trained."""
     parent: int = 0
     """Stop when this process is gone; 0: no process."""
     code: Mapping[str, str] = field(default_factory=dict)

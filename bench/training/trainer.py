@@ -65,7 +65,7 @@ class Trainer:
         self.team = team
         n_classes = len(dataset.classes)
         self.method = build_method(config, seed, n_classes).to(device)
-        self.layout = memory_format(self.method, device)
+        self.layout = memory_format(self.method.backbone, device)
         self.method.to(memory_format=self.layout)
         self.compiled = config.train.compile and compile_backbones(self.method, config, device, self.layout, team)
         self.method.gather = team.gather

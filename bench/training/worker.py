@@ -4,37 +4,30 @@ Any number of workers may have the same list, on any machines that share the res
 Started by bench.training.workers, for the command line or in a SLURM job; orders come on standard input.
 """
 
-import errno
 import logging
 import os
 import platform
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
-from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 
-from bench.config.schema import DataConfig, RunConfig
-from bench.data import datasets
 from bench.errors import Interrupted, UserError
 from bench.files import dump_json, parse_json, write_atomic
 from bench.runs import provenance, store
 from bench.runs.claim import Claim, LostClaim
-from bench.runs.identity import completed, dataset_label, run_id
+from bench.runs.identity import dataset_label
 from bench.runs.result import Provenance, Result
-from bench.training import checkpoint, trainer
+from bench.training import checkpoint, judging, trainer
 from bench.training.evaluating import at_end
 from bench.training.livelog import LiveLog
 from bench.training.machine import keep_freed_memory, set_determinism
 from bench.training.orders import Orders
-
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+from bench.training.records import DISK_FULL, logging_to, note_failure, now, plan_of
 
 log = logging.getLogger("bench")
 
@@ -59,7 +52,7 @@ class StopRequest:
 
 
 def work(orders: Orders, stop: Callable[[], bool]) -> None:
-    """Execute every run of the list that is not done, failed or claimed by a live process.
+    """Execute every run of the list that is not done, failed or claimed by a live process; or make its evaluations.
 
     A run that fails does not stop the others. Returns early when asked to stop, or when the disk is full.
     Raises UserError, before any run, if the device does not exist, or if the code is not what it has to be.
@@ -73,7 +66,7 @@ def work(orders: Orders, stop: Callable[[], bool]) -> None:
             return
         run = store.RunDir(Path(path))
         try:
-            _execute(run, orders, device, attempt, stop)
+            (judging.execute if orders.evaluations else _execute)(run, orders, device, attempt, stop)
         except OSError as error:
             print(
                 f"{run.path}: {error.strerror}; finished runs are intact, and the same command resumes the others",
@@ -96,28 +89,18 @@ def _execute(
     claim = Claim.acquire(run.path)
     if claim is None:
         return
-    with claim, _logging_to(run.log):
+    with claim, logging_to(run.log):
         record = store.read_run(run)  # again, as the owner: it may have ended in between
         if record.state in ("done", "damaged") or run.error.exists():
             return
         try:
-            _to_the_end(run, record.config, orders, device, {**attempt, "started": _now()}, claim, stop)
+            _to_the_end(run, record.config, orders, device, {**attempt, "started": now()}, claim, stop)
         except Interrupted:
             log.info("stopped, to be resumed")
         except LostClaim as error:
             log.warning("%s", error)
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in DISK_FULL:
-                raise  # no fault of this run: it stays to be resumed
-            reason = (
-                str(error) if isinstance(error, (UserError, trainer.NonFinite)) else f"{type(error).__name__}: {error}"
-            )
-            if not claim.owned():
-                log.warning("taken over by another process; not noted as failed here: %s", reason)
-                return
-            details = "" if isinstance(error, UserError) else traceback.format_exc()
-            log.error("failed: %s", reason)
-            write_atomic(run.error, f"{' '.join(reason.split())}\n{details}".encode())
+            note_failure(error, run.error, claim)
 
 
 def _to_the_end(
@@ -129,18 +112,10 @@ def _to_the_end(
     claim: Claim,
     stop: Callable[[], bool],
 ) -> None:
-    try:
-        config, seed = RunConfig(**completed(planned["config"])), int(planned["seed"])
-        known = run_id(config.model_dump(mode="json"), seed) == run.run_id
-    except (KeyError, TypeError, AttributeError, ValueError):
-        known = False
-    if not known:
-        raise UserError(
-            f"config.json does not belong to {run.run_id}: it was edited, or written by another version of the program"
-        )
+    config, seed = plan_of(planned, run.run_id)
     set_determinism(config.train.threads)
     log.info("%s on %s, %d threads", run.run_id, device, config.train.threads)
-    dataset = _dataset(config.data, orders.data_dir)
+    dataset = judging.dataset(config.data, orders.data_dir)
     job = trainer.Trainer(config, seed, dataset, device, run, attempt)
     live = LiveLog(orders.log, run, planned)
     try:
@@ -166,7 +141,7 @@ def _to_the_end(
             threads=config.train.threads,
             compiled=job.compiled,
             restarts=claim.number - 1,
-            finished=_now(),
+            finished=now(),
             command=orders.command,
         ),
     )
@@ -184,32 +159,6 @@ def _device(orders: Orders) -> torch.device:
     if orders.device == "cuda":
         raise UserError(f"{platform.node()} shows no CUDA device")
     return torch.device("cpu")
-
-
-@lru_cache(maxsize=1)
-def _dataset(config: DataConfig, data_dir: str) -> datasets.Dataset:
-    """Runs of one worker that follow each other on the same data share them."""
-    return datasets.load(config, Path(data_dir))
-
-
-class _logging_to:
-    """Send the log to a file while a run is executed."""
-
-    def __init__(self, path: Path) -> None:
-        self.handler = logging.FileHandler(path, encoding="utf-8")
-        self.handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-
-    def __enter__(self) -> None:
-        log.setLevel(logging.INFO)
-        log.addHandler(self.handler)
-
-    def __exit__(self, *_: object) -> None:
-        log.removeHandler(self.handler)
-        self.handler.close()
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def main() -> None:

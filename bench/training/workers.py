@@ -17,6 +17,7 @@ from bench.errors import UserError
 from bench.files import dump_json
 from bench.runs.progress import Watcher
 from bench.runs.store import CLAIMABLE, RunDir, State
+from bench.runs.work import work
 from bench.training import start
 from bench.training.last_turn import further_workers
 from bench.training.orders import Orders
@@ -162,7 +163,7 @@ def execute(
             workers.signal(number if len(stops) < 3 else signal.SIGKILL)
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    watcher = Watcher(runs, console, SimpleQueue())
+    watcher = Watcher(runs, console, SimpleQueue(), work(orders.evaluations))
     todo = [record.dir for record in watcher.unfinished.values()]
     if todo and threads > 1:
         at_a_time = jobs or default_jobs(names, threads, len(todo))
@@ -178,7 +179,8 @@ def execute(
             own = replace(orders, runs=[str(run.path.absolute()) for run in todo])
             workers = LocalWorkers(own, slots, names, heard)
             watcher.messages = workers.messages
-            share = not jobs and names == ["cpu"] and threads == 1  # threads of a run wait for each other: they lose
+            # threads of a run wait for each other: they lose; evaluations are over before their memory is known
+            share = not jobs and names == ["cpu"] and threads == 1 and not orders.evaluations
             watcher.watch(partial(_going_on, workers, watcher, console, slots if share else 0))
             died = workers.deaths()
             watcher.watch(lambda: False)  # what they said in the end

@@ -12,6 +12,7 @@ from bench.planning import plan
 from bench.planning.entries import Entry
 from bench.planning.prepare import prepare
 from bench.runs import store
+from bench.runs.work import TRAINING, retry
 
 
 @pytest.mark.parametrize(
@@ -118,5 +119,5 @@ def test_failed_and_unreadable_runs_are_retried_when_asked(tmp_path: Path) -> No
     failed.error.write_text("no luck\n")
     damaged.result.write_text("{")
     done.result.write_text(dump_json(fake_result(done.run_id)))
-    plan.retry([failed, damaged, done])
+    retry(TRAINING, [failed, damaged, done])
     assert [store.read_run(run).state for run in (failed, damaged, done)] == ["planned", "planned", "done"]

@@ -11,6 +11,7 @@ from rich.console import Console
 from bench.runs.claim import Claim
 from bench.runs.progress import Watcher
 from bench.runs.store import RunDir
+from bench.runs.work import TRAINING
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 120])
@@ -26,7 +27,7 @@ def test_a_running_run_is_shown_whole_at_any_width(tmp_path: Path, width: int) -
     shown = io.StringIO()
     with Claim.acquire(run.path):  # type: ignore[union-attr]
         console = Console(file=shown, width=width)
-        console.print(Watcher([run, waits], console, SimpleQueue()).table())
+        console.print(Watcher([run, waits], console, SimpleQueue(), TRAINING).table())
     assert max(map(len, shown.getvalue().splitlines())) <= width
     words = f"{run.run_id} epoch 12/30 loss 0.2500 1500 images/s online 91.2 % 90 s left 1 waiting"
     assert "".join(shown.getvalue().split()) == words.replace(" ", "")

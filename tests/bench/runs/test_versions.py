@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from fake_results import fake_result, fake_run, write_json
 
-from bench.runs import progress, status, store
+from bench.planning.options import SweepOptions
+from bench.planning.request import Request
+from bench.runs import status, store
 from bench.runs.store import RunDir
+from bench.runs.work import TRAINING
 from bench.tables.inventory import take
-from bench.training import launch
 
 NEWER = "written by another version of the program (its schema is 2, the one here 1)"
 
@@ -44,7 +46,7 @@ def test_a_running_run_of_another_version_is_shown_as_far_as_it_tells(
     write_json(run.path / "claim-1.json", {"machine": "elsewhere", **owner})
     record = store.read_run(run)
     assert record.state == "running"
-    assert progress._cells(record)[0] == run.run_id
+    assert TRAINING.cells(record)[0] == run.run_id
     assert status.look(run).detail.startswith("epoch ")
 
 
@@ -60,7 +62,7 @@ def test_a_running_run_of_another_version_is_shown_as_far_as_it_tells(
 def test_of_a_history_row_only_numbers_are_shown(tmp_path: Path, row: str) -> None:
     run = RunDir(fake_run(tmp_path / "e", "byol", 0, state="interrupted"))
     run.metrics.write_text(row + "\n")
-    shown = progress._cells(store.read_run(run))
+    shown = TRAINING.cells(store.read_run(run))
     assert shown[1] == ("epoch 0/30" if row.startswith("[") else "epoch 1/30")
     assert not {"low", "?"} & set(" ".join(shown).split())
 
@@ -79,7 +81,9 @@ def test_status_sees_a_newer_result_without_reading_those_of_our_own(tmp_path: P
 def test_a_plan_that_does_not_tell_its_threads_has_one(tmp_path: Path, config: Any) -> None:
     run = RunDir(fake_run(tmp_path / "e", "byol", 0, state="interrupted"))
     write_json(run.config, config)
-    assert launch._threads(run) == 1
+    planned = [{"run_id": run.run_id, "experiment": "e"}]
+    options = SweepOptions(method="byol")
+    assert Request(planned, tmp_path, tmp_path, options, "bench run").threads() == 1
 
 
 def test_a_result_of_a_newer_minor_version_is_done(tmp_path: Path) -> None:

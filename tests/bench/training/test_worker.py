@@ -22,6 +22,7 @@ from bench.planning import plan
 from bench.runs import provenance, store
 from bench.runs.result import Metrics, Result
 from bench.runs.store import RunDir
+from bench.runs.work import TRAINING, retry
 from bench.training import trainer, worker
 from bench.training.orders import Orders
 
@@ -173,7 +174,7 @@ def test_a_run_that_fails_does_not_stop_the_others_and_is_retried_only_when_aske
     assert store.read_run(runs[0]).error == "non-finite loss at step 1 (epoch 1); no step before it"
     work(runs)
     assert [store.read_run(run).state for run in runs] == ["failed", "done", "done"]
-    plan.retry(runs)
+    retry(TRAINING, runs)
     work(runs)
     assert store.read_run(runs[0]).state == "done"
     assert not runs[0].error.exists()

@@ -1,0 +1,143 @@
+"""What `bench evaluate` is asked for: which evaluations, on which data, of which finished runs. Imports no torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.config.schema import DataConfig, parse_overrides
+from bench.data import datasets
+from bench.errors import UserError, few, unknown
+from bench.evaluation import EVALUATIONS, ask, parse
+from bench.planning.options import EvaluateOptions
+from bench.planning.request import Ready, Request
+from bench.runs import provenance, store
+from bench.runs.evaluations import Asked
+from bench.runs.identity import FOLDER, completed, image_folder
+from bench.runs.work import Judging, Work
+
+OWN = "own"  # the data set that a run was trained on
+DATA = "data.skip_bad"  # the one setting that is of the data, not of an evaluation
+
+
+def options(flags: Mapping[str, Any]) -> EvaluateOptions:
+    """What was asked for, by the command line's flags (None: not given). Raises UserError."""
+    given = {key: value for key, value in flags.items() if value is not None}
+    return EvaluateOptions.of({**given, "set": parse_overrides(given.pop("set", []))})
+
+
+def wanted(options: EvaluateOptions) -> list[Asked]:
+    """The evaluations that are asked for: every one of `--with` on every data set of `--data`. Raises UserError."""
+    names = parse(options.evaluations)
+    settings: dict[str, dict[str, str]] = {name: {} for name in names}
+    for key, value in options.set.items():
+        name, dot, setting = key.partition(".")
+        if key == DATA:
+            continue
+        if not dot or name not in EVALUATIONS:
+            known = [f"{each}.{field}" for each, model in EVALUATIONS.items() for field in model.model_fields]
+            raise unknown("setting of an evaluation", key, [*known, DATA])
+        if name not in names:
+            raise UserError(f"--set {key}={value}: {name} is not among --with {','.join(names)}")
+        settings[name][setting] = value
+    data = [_data(name, options.set.get(DATA, "false")) for name in _split(options.data)]
+    return [ask(name, settings[name], section) for section in data for name in names]
+
+
+def _split(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise UserError(f"--data {text!r}: name one or more data sets, or {OWN}")
+    return list(dict.fromkeys(names))
+
+
+def _data(name: str, skip_bad: str) -> dict[str, Any]:
+    """A data set as `Asked` has it; {} for a run's own. A folder is read, for its fingerprint."""
+    if name == OWN:
+        return {}
+    root = image_folder(name)
+    if root is None:
+        datasets.entry(name)  # refuses unknown names
+        return {"name": name}
+    if not name.isprintable():
+        raise UserError(f"--data {name!r}: the folder's name has characters that are no text; rename it or link to it")
+    absolute = f"{FOLDER}{root.resolve()}"
+    found = {"name": absolute, "fingerprint": datasets.fingerprint(absolute)}
+    return {**found, "skip_bad": True} if skip_bad.lower() in ("true", "1", "yes") else found
+
+
+@dataclass(frozen=True)
+class EvaluationRequest(Request):
+    """Evaluations of the finished runs of one experiment, whose config.json files `planned` are."""
+
+    asked: Sequence[Asked] = ()
+    notes: Sequence[str] = ()
+    """What there is to tell about runs that are left out."""
+
+    @property
+    def work(self) -> Work:
+        return Judging([asked.key for asked in self.asked])
+
+    def for_cpu(self, cores: int) -> "EvaluationRequest":
+        """As they are: runs are judged on as many threads as they were trained on."""
+        return self
+
+    def open(self) -> list[dict[str, Any]]:
+        """The runs of which some evaluation is missing; with `retry_failed`, or failed or cannot be read."""
+        states = {"planned", "interrupted", "running"} | ({"failed", "damaged"} if self.retry_failed else set())
+        found = ((run, self.work.place(self.experiment, run["run_id"])) for run in self.planned)
+        return [run for run, place in found if self.work.read(place).state in states]
+
+    def threads(self) -> int:
+        return max((run["config"]["train"]["threads"] for run in self.planned), default=1)
+
+    def make_ready(self) -> Ready:
+        """Read every data set that is needed, then note what is asked for. Raises UserError if one cannot be read."""
+        warnings = [*self.notes]
+        if open_runs := self.open():
+            from bench.planning.prepare import read_datasets
+
+            configs = [DataConfig(**completed(run["config"])["data"]) for run in open_runs]
+            others = [{**asked.data, "size": own.size} for own in configs for asked in self.asked if asked.data]
+            wanted = [*configs, *(DataConfig(**values) for values in others)]
+            warnings += read_datasets(dict.fromkeys(wanted), self.data_dir)
+        try:
+            for asked in self.asked:
+                asked.write(self.experiment)
+        except OSError as error:
+            raise UserError(f"cannot write results to {self.experiment}: {error.strerror or error}") from None
+        runs = [self.work.place(self.experiment, run["run_id"]) for run in self.planned]
+        return Ready(runs, warnings, *provenance.git_state())
+
+
+def request(
+    experiment: Path, asked: Sequence[Asked], data_dir: Path, options: EvaluateOptions, command: str, retry_failed: bool
+) -> EvaluationRequest:
+    """Evaluations of the runs of an experiment that are done. Raises UserError if none is."""
+    done: list[dict[str, Any]] = []
+    others: list[str] = []
+    for record in store.records(experiment):
+        if record.state == "done":
+            done.append(record.config)
+        else:
+            others.append(f"{record.dir.run_id} ({record.state})")
+    if not done:
+        raise UserError(f"{experiment.name}: none of its {len(others)} runs is done, so there is nothing to judge")
+    notes = [f"{len(others)} runs are not done, and left out: {few(others)}"] * bool(others)
+    own = [_identity(completed(run["config"])["data"]) for run in done]
+    here = [each.model_copy(update={"data": {}}) if set(own) == {_identity(each.data)} else each for each in asked]
+    return EvaluationRequest(
+        planned=done,
+        results=experiment.parent,
+        data_dir=data_dir,
+        options=options,
+        command=command,
+        retry_failed=retry_failed,
+        asked=list({each.key: each for each in here}.values()),
+        notes=notes,
+    )
+
+
+def _identity(data: Mapping[str, Any]) -> str:
+    """What tells data sets apart: of a folder the content, not where it lies."""
+    return str(data.get("fingerprint") or data.get("name", ""))
