@@ -28,6 +28,8 @@ class Probe(IntEnum):
     DIAGNOSTICS = 0
     CHOICE = 1  # crops of the linear layers from which validation chooses a rate
     FINAL = 2  # crops of the layer that is tested
+    TUNING_CHOICE = 3  # the same of fine-tuned encoders
+    TUNING_FINAL = 4
 
 
 def stream(seed: int, name: Stream, *index: int) -> torch.Generator:

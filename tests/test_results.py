@@ -42,8 +42,8 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None
 def test_a_sweep_file_plans_its_runs(
     file: Path, bench: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for part, label in product(("train", "test"), ("cat", "dog")):
-        folder = Path("data/cifar10", part, label)  # where the files on CIFAR-10 expect it
+    for data, part, label in product(("cifar10", "digits-turned"), ("train", "test"), ("cat", "dog")):
+        folder = Path("data", data, part, label)  # where the files expect them
         folder.mkdir(parents=True)
         for i in range(300):
             (folder / f"{i}.jpg").touch()

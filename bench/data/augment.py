@@ -63,6 +63,12 @@ class Augmentation:
         views = _normalize_(apply(images, both, self.size), self.mean, self.std)
         return views[:n], views[n:]
 
+    def first(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """The first view alone, [N, 3, size, size]; not what `__call__` draws from the same generator."""
+        n, _, height, width = images.shape
+        drawn = draw(self.views[0], n, height, width, generator)
+        return _normalize_(apply(images, drawn, self.size), self.mean, self.std)
+
 
 def normalize(images: Tensor, mean: Channels, std: Channels) -> Tensor:
     """The centre view, for evaluation: uint8 [N, 3, S, S] -> (images / 255 - mean) / std, float32."""

@@ -14,11 +14,12 @@ from bench.config.schema import first_problem
 from bench.errors import UserError, unknown
 from bench.evaluation.base import Evaluation
 from bench.evaluation.few import Few
+from bench.evaluation.finetune import Finetune
 from bench.evaluation.knn import Knn
 from bench.evaluation.linear import Linear
 from bench.runs.evaluations import Asked
 
-EVALUATIONS: dict[str, type[Evaluation]] = {"linear": Linear, "knn": Knn, "few": Few}
+EVALUATIONS: dict[str, type[Evaluation]] = {"linear": Linear, "knn": Knn, "few": Few, "finetune": Finetune}
 
 
 def parse(text: str) -> list[str]:

@@ -21,9 +21,13 @@ CROP_EPOCHS = 100
 CROP_BATCH = 256
 
 
-def crop_heads(
-    subject: Subject, crops: Augmentation, index: Tensor, rates: Sequence[float], fit: Probe
-) -> list[nn.Linear]:
+def crops_of(subject: Subject) -> Augmentation:
+    """Crops and flips alone, as the first view of the subject's run has them."""
+    alone = {"jitter": 0.0, "gray": 0.0, "blur": 0.0, "solarize": 0.0, "view2": {}}
+    return Augmentation(subject.augment.model_copy(update=alone), subject.size, subject.mean, subject.std)
+
+
+def crop_heads(subject: Subject, index: Tensor, rates: Sequence[float], fit: Probe) -> list[nn.Linear]:
     """Linear layers, one a learning rate, trained side by side on frozen features of crops and flips.
 
     SGD with momentum .9 and without weight decay, 100 epochs of batches of 256 (the last one of an epoch may be
@@ -31,7 +35,7 @@ def crop_heads(
     from the seed's "probe" stream, for each `fit` anew. Raises Interrupted.
     """
     network, dataset, device, seed = subject.backbone, subject.dataset, subject.device, subject.seed
-    dim = cast(int, network.num_features)
+    crops, dim = crops_of(subject), cast(int, network.num_features)
     heads = [skip_init(nn.Linear, dim, len(dataset.classes), device=device) for _ in rates]
     for head in heads:
         nn.init.zeros_(head.weight)

@@ -38,14 +38,11 @@ def _logistic(subject: Subject) -> Classifier:
 
 
 def _augmented(subject: Subject) -> Classifier:
-    from bench.data.augment import Augmentation
     from bench.evaluation.crops import LR_GRID, classes, crop_heads
     from bench.evaluation.scores import top1
     from bench.seeds import Probe
 
-    only_crops = {"jitter": 0.0, "gray": 0.0, "blur": 0.0, "solarize": 0.0, "view2": {}}
-    crops = Augmentation(subject.augment.model_copy(update=only_crops), subject.size, subject.mean, subject.std)
-    fit = partial(crop_heads, subject, crops)
+    fit = partial(crop_heads, subject)
     n = subject.n_train
     heads = fit(subject.dataset.train, LR_GRID, Probe.CHOICE)
     tried = [classes(head, subject.features[n:]) for head in heads]

@@ -21,20 +21,34 @@ def features(
 ) -> Tensor:
     """Frozen features of the centre view: uint8 images [N, 3, S, S] (those at `index` [n]) -> float32 [n, D].
 
-    On `device`, where the probes use them. In eval mode, without gradient or autocast: no parameter, buffer
-    or training flag is changed. Raises RuntimeError on features that are not finite.
+    On `device`, where the probes use them. Raises RuntimeError on features that are not finite.
     """
-    index = torch.arange(len(images)) if index is None else index.cpu()
-    parts = []
-    with frozen(backbone), torch.autocast(device.type, enabled=False):
-        for part in torch.split(index, FORWARD_BATCH):
-            batch = images[part.to(images.device)].to(device, non_blocking=True)
-            parts.append(backbone(normalize(batch, mean, std)).float())
-    found = torch.cat(parts)
+    found = outputs(backbone, images, index, mean, std, device)
     bad = len(found) - int(found.isfinite().all(dim=1).sum())
     if bad:
         raise RuntimeError(f"non-finite features: the backbone gives NaN or infinity for {bad} of {len(found)} images")
     return found
+
+
+def outputs(
+    network: nn.Module,
+    images: Tensor,
+    index: Tensor | None,
+    mean: Channels,
+    std: Channels,
+    device: torch.device,
+) -> Tensor:
+    """What a network gives for the centre view of images, as `features` takes them: float32 [n, ...], finite or not.
+
+    In eval mode, without gradient or autocast: no parameter, buffer or training flag is changed.
+    """
+    index = torch.arange(len(images)) if index is None else index.cpu()
+    parts = []
+    with frozen(network), torch.autocast(device.type, enabled=False):
+        for part in torch.split(index, FORWARD_BATCH):
+            batch = images[part.to(images.device)].to(device, non_blocking=True)
+            parts.append(network(normalize(batch, mean, std)).float())
+    return torch.cat(parts)
 
 
 def default_k(config: EvalConfig, n_labelled: int) -> int:

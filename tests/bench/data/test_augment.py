@@ -229,6 +229,13 @@ def test_each_view_has_its_own_settings_and_sees_the_same_image() -> None:
     torch.testing.assert_close(second, expected, atol=0.01, rtol=0)
 
 
+def test_the_first_view_can_be_had_alone() -> None:
+    images = photographs(4, 16, 16)
+    augment = Augmentation(AugmentConfig(**{**OFF, "flip": 1.0}, view2={"flip": 0.0}), 16, MEAN, STD)
+    first = augment.first(images, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(first, normalize(images.flip(3), MEAN, STD), atol=1e-5, rtol=0)
+
+
 def test_normalize_is_torchvisions_and_leaves_the_images_alone() -> None:
     images = photographs(4, 16, 16)
     before = images.clone()
