@@ -121,6 +121,10 @@ def test_the_sweep_file_and_the_profile_of_the_cluster_page_are_taken(
     for run, lr in re.findall(r"^  (\w+-[0-9a-f]{8})  data\S+ train\S+ optim\.lr=(\S+):", page, re.MULTILINE):
         assert any(p["run_id"] == f"{run}-s0" and p["overrides"]["optim.lr"] == lr for p in planned)
     assert clusters.load("lab", {}).account == "vision"
+    sweep.write_text(blocks["rows.toml"])
+    rows = sweep_file.planned(sweep, sweep_file.options(sweep, {}))
+    assert [run.get("entry", run["method"]) for run in rows[:3]] == ["RAFT, no predictor", "RAFT, long", "byol"]
+    assert len(rows) == 15
 
 
 def test_the_changelog_has_the_versions_that_the_code_has() -> None:

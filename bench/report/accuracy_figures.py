@@ -17,6 +17,7 @@ from bench.tables.statistics import DIGITS
 
 MAX_PAIRS = 15
 MAX_DEVICES = 3
+LINE = 40  # letters of two names; longer ones stand on two lines
 BELOW = 0.24  # where the seeds' dots are, in rows below the mean: not hidden by its interval
 
 
@@ -68,8 +69,9 @@ def difference_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
         text = " not tested" if p == DASH else f" Holm p = {p}".replace("= <", "<")
         axes.text(1.01, y, text, transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=shade)
     axes.axvline(0, color="#555555", lw=1)
-    first, second = ([plain(entry_name(e), 20) for e in pairs[column]] for column in ("entry_a", "entry_b"))
-    axes.set_yticks(range(len(pairs)), [f"{a} − {b}" for a, b in zip(first, second, strict=True)])
+    first, second = ([plain(entry_name(e)) for e in pairs[column]] for column in ("entry_a", "entry_b"))
+    names = [f"{a} − {b}" if len(a + b) <= LINE else f"{a}\n− {b}" for a, b in zip(first, second, strict=True)]
+    axes.set_yticks(range(len(pairs)), names)
     axes.set_ylim(len(pairs) - 0.5, -0.5)
     axes.set_xlabel(f"difference in {COLUMNS[tables.metric].header} accuracy (points), 95 % interval, seeds")
     return figure

@@ -1,5 +1,6 @@
 """Figures of training: what was logged, epoch by epoch."""
 
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ def loss_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
     panels = figure.subplots(lines, columns, squeeze=False, sharex=True).ravel()
     for axes, entry in zip(panels, look, strict=False):
         _band(axes, history[history["entry"] == entry], "loss", look[entry])
-        axes.set_title(plain(entry_name(entry), length=18))
+        axes.set_title("\n".join(wrap(plain(entry_name(entry), length=36), 18)))
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     for axes, over in zip(panels[len(look) :], panels[len(look) - columns :], strict=False):
         axes.set_axis_off()

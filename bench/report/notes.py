@@ -30,6 +30,7 @@ def notes(tables: Tables, rows: pd.DataFrame) -> list[str]:
         f"seeds {seed_list(used['seed']) or 'none done'}. "
         f"Accuracies in percent: mean ± half of the 95 % t interval over training seeds, on one fixed test set; "
         f"{DASH}: too few seeds.",
+        *_methods(rows),
         *_tests(tables, rows, name),
         *(["References (untrained, supervised) neither win nor are tested."] if rows["reference"].any() else []),
         *_weights(tables, rows),
@@ -73,6 +74,14 @@ def _tests(tables: Tables, rows: pd.DataFrame, name: str) -> Iterator[str]:
     if len(own) > 1:
         listed = "; ".join(f"{entries}: {seeds_of}" for seeds_of, entries in own.items())
         yield f"Seeds differ ({listed}): a mean is of a row's own seeds, a difference of the common ones."
+
+
+def _methods(rows: pd.DataFrame) -> Iterator[str]:
+    """Of which method the rows are that have another name."""
+    own = rows[(rows["entry"] != rows["method"].map(_listed)) & (rows["method"] != "")]
+    if len(own):
+        by_method = own.groupby("method", sort=False)["entry"].agg(", ".join)
+        yield f"Methods: {'; '.join(f'{entry_name(str(method))}: {names}' for method, names in by_method.items())}."
 
 
 def _kind(rows: pd.DataFrame) -> str:

@@ -87,7 +87,7 @@ def _varied(look: Look, i: int, n: int) -> Look:
     target, step, steps = (0.0 if i % 2 else 1.0, (i + 1) // 2, n // 2) if sum(rgb) > 0.6 else (1.0, i, n)
     share = 0.75 * step / (steps + 1)
     shade = "#" + "".join(f"{round(255 * (part + share * (target - part))):02X}" for part in rgb)
-    return Look(shade, look.marker, FILLS[i % len(FILLS)], LINES[i % len(LINES)])
+    return Look(shade, look.marker, FILLS[i % len(FILLS)], LINES[(i + i // len(FILLS)) % len(LINES)])
 
 
 def _digest(method: str) -> int:

@@ -14,7 +14,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from bench.files import file_system_time, parse_json
+from bench.files import file_system_time, parse_json, printable
 from bench.runs import claim, store
 from bench.runs.progress import planned, remaining
 
@@ -67,9 +67,13 @@ class StatusRow:
 class Survey:
     """An experiment at one moment."""
 
-    name: str
+    path: Path
     runs: list[StatusRow]
     notes: list[str]
+
+    @property
+    def name(self) -> str:
+        return self.path.name
 
     @property
     def counts(self) -> Counter[str]:
@@ -85,7 +89,7 @@ def survey(experiment: Path, ask: Ask, only: Collection[str] | None = None) -> S
     over = {run_id for run_id, job in jobs.items() if job.state in ("ended", "cancelled")}
     # a run may have ended between our look and the scheduler's answer
     runs = [look(store.RunDir(experiment / "runs" / r.run_id)) if r.run_id in over else r for r in runs]
-    return Survey(experiment.name, [_with_job(run, jobs.get(run.run_id)) for run in runs], notes)
+    return Survey(experiment, [_with_job(run, jobs.get(run.run_id)) for run in runs], notes)
 
 
 def look(run: store.RunDir) -> StatusRow:
@@ -142,12 +146,23 @@ def render(surveys: Iterable[Survey]) -> Group:
         for state in STATES[1:]:
             runs = [run for run in found.runs if run.state == state]
             for run in runs[:ROWS]:
-                parts = (f"  {run.run_id:<{width}}  ", (f"{state:<11}  ", STYLES.get(state, "")), run.detail)
+                told = ": ".join(filter(None, (_label(found.path / "runs" / run.run_id), run.detail)))
+                parts = (f"  {run.run_id:<{width}}  ", (f"{state:<11}  ", STYLES.get(state, "")), told)
                 lines.append(Text.assemble(*parts, overflow="fold"))
             if len(runs) > ROWS:
                 lines.append(Text(f"  and {len(runs) - ROWS} more {state}"))
         lines += [Text(f"  note: {note}", style="yellow") for note in found.notes]
     return Group(*lines)
+
+
+def _label(run: Path) -> str:
+    """What tables call the run's row, if it has a label. Read of the few runs that are shown, not of thousands."""
+    try:
+        planned = parse_json(store.RunDir(run).config.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return ""
+    label = planned.get("entry") if isinstance(planned, dict) else None
+    return printable(label) if isinstance(label, str) else ""
 
 
 def show(experiments: list[Path], ask: Ask, console: Console, watch: bool) -> int:

@@ -48,11 +48,14 @@ def unlike(tried: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> dic
 
 
 def compared(tried: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
-    """Conditions that entries of a board are about, and in which chosen points differ: dotted key -> entry -> value."""
+    """Conditions that entries of a board are about, and in which chosen points differ: dotted key -> entry -> value.
+
+    Not paths, which are this machine's.
+    """
     known = tried[tried["chosen"] & tried["config_hash"].isin(configs.keys())]
     chosen = {str(row.entry): configs[str(row.config_hash)] for row in known.itertuples()}
     found = {}
-    for key in sorted(_keys(known)):
+    for key in sorted(_keys(known) - PATHS.keys()):
         values = {entry: _value(config, key) for entry, config in chosen.items()}
         if key.split(".")[0] in COMPARED and len(set(values.values())) > 1:
             found[key] = values

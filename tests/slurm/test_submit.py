@@ -208,6 +208,13 @@ def test_without_slurm(tmp_path: Path, console: Console, monkeypatch: pytest.Mon
     assert not (tmp_path / "results").exists()
 
 
+def test_dry_names_the_rows_of_the_leaderboard(fake: Fake, tmp_path: Path, console: Console) -> None:
+    request = sweep(tmp_path, 2)
+    submit.dry(replace(request, planned=[{**run, "entry": "untrained, small"} for run in request.planned]), console)
+    config_hash = request.planned[0]["config_hash"]
+    assert f"  random-{config_hash}  untrained, small  data.size=8: 2 new (seeds 0-1)" in text(console)
+
+
 def test_dry_shows_the_script_that_is_sent(fake: Fake, tmp_path: Path, console: Console) -> None:
     request = sweep(tmp_path)
     submit.dry(request, console)

@@ -331,7 +331,7 @@ def test_entries_of_a_method_are_told_apart_and_known_as_its(method: str, n: int
     own = [look for entry, look in found.items() if entry in labels]
     assert own[0] == alone and {look.marker for look in own} == {alone.marker}
     assert len({look.colour for look in found.values()}) == len(found)
-    assert len({(look.fill, look.line) for look in own[:4]}) == min(n, 4)  # in grey print, too
+    assert len({(look.fill, look.line) for look in own}) == n  # in grey print, too
     assert {entry: found[entry] for entry in others} == {name: LOOKS[name] for name in others}
     with_name = looks(board(method, **labels))  # the method's own name keeps the method's look
     assert with_name[method] == alone
@@ -385,3 +385,42 @@ def test_files(tmp_path: Path) -> None:
     again = {path.name: path.read_bytes() for path in write(tmp_path, ["e"], ["png", "pdf"])}
     assert first == again
     assert np.all([(tmp_path / "e" / "figures" / name).exists() for name in first])
+
+
+def entries(results: Path) -> Tables:
+    """Four rows of RAFT, two of them swept, whose labels differ in signs alone."""
+    for lr in (0.1, 1.0):
+        for label in ("RAFT, half a teacher and a half", "RAFT half a teacher, and a half"):
+            for seed in range(3):
+                overrides = {"optim.lr": lr, "method.tau": len(label.partition(",")[0]) / 100}
+                fake_run(results / "e", "raft", seed, label=label, overrides=overrides, level=80 + lr, epochs=10)
+    for seed in range(3):
+        fake_run(results / "e", "raft", seed, epochs=10)
+        fake_run(results / "e", "raft", seed, label="$x_1$", overrides={"method.tau": 0.5}, epochs=10)
+    return collect(results, ["e"])
+
+
+def test_every_figure_tells_the_entries_of_a_method_apart(tmp_path: Path) -> None:
+    tables = entries(tmp_path)
+    drawn = {name: figure for name, _, figure in figures(tables)}
+    names = {"RAFT", r"\$x_1\$", *(plain(label) for label in tables.leaderboard["entry"] if "teacher" in label)}
+    assert len(names) == 4
+    for name in ("curves-accuracy", "effective-rank", "alignment-uniformity", "cost"):
+        (legend,) = drawn[name].legends
+        assert {text.get_text() for text in legend.get_texts()} == names
+        assert len({to_hex(handle.get_color()) for handle in legend.legend_handles if handle}) == 4
+    titles = {axes.get_title().replace("\n", " ") for axes in drawn["curves-loss"].axes if axes.get_title()}
+    assert titles == {plain(entry_name(entry), 36) for entry in tables.leaderboard["entry"]}
+    labels = [text.get_text() for text in drawn["differences"].axes[0].get_yticklabels()]
+    assert {part for label in labels for part in label.replace("\n− ", " − ").split(" − ")} == names
+    for figure in drawn.values():
+        render(figure, "png")  # a label is no formula
+
+
+def test_grids_of_entries_have_files_of_their_own(tmp_path: Path) -> None:
+    names = [name for name, _, _ in figures(entries(tmp_path))]
+    assert len(names) == len(set(names))
+    assert [name for name in names if name.startswith("grid-RAFT")] == [
+        "grid-RAFT-half-a-teacher-and-a-half",
+        "grid-RAFT-half-a-teacher-and-a-half-2",
+    ]

@@ -221,6 +221,34 @@ def test_markdown_shows_odd_names_as_they_are(tmp_path: Path) -> None:
     assert ODD_METHOD in {row[0] for row in rows}
 
 
+def test_a_label_is_shown_as_it_is_by_every_format(tmp_path: Path) -> None:
+    labels = ["=1+1", "a|b, <b>_x_</b> $\\alpha$ 50 % & #1", "[red]x[/red] ± 中"]
+    for i, label in enumerate(labels):
+        for seed in range(3):
+            overrides = {"method.tau": 0.1 * i}
+            fake_run(tmp_path / "e", "raft", seed, label=label, overrides=overrides, about=["method.tau"], epochs=2)
+    assert set(labels) <= {line.split("  ")[0] for line in printed(tmp_path, ["e"], width=200).splitlines()}
+    write(tmp_path, ["e"], ["csv", "md", "tex", "html"])
+    folder = tmp_path / "e"
+    assert set(pd.read_csv(folder / "leaderboard.csv")["entry"]) == {"'=1+1", *labels[1:]}
+    pairs = pd.read_csv(folder / "pairs.csv")
+    assert set(pairs["entry_a"]) | set(pairs["entry_b"]) == {"'=1+1", *labels[1:]}
+    assert set(pairs["method_a"]) == set(pairs["method_b"]) == {"raft"}
+    header, *rows = rows_of((folder / "leaderboard.md").read_text())
+    assert header[0] == "entry" and {row[0] for row in rows} == set(labels)
+    assert "<b>" not in (folder / "report.html").read_text() and "&lt;b&gt;" in (folder / "report.html").read_text()
+    compile_tex(folder, "leaderboard.tex")
+
+
+def test_without_labels_rows_are_called_methods(tmp_path: Path) -> None:
+    for method in ("raft", "byol"):
+        for seed in range(3):
+            fake_run(tmp_path / "e", method, seed, epochs=2)
+    write(tmp_path, ["e"], ["md", "html"])
+    assert "entr" not in (tmp_path / "e" / "leaderboard.md").read_text()
+    assert ">entry<" not in (tmp_path / "e" / "report.html").read_text()
+
+
 def test_markdown_has_every_configuration_of_a_sweep(tmp_path: Path) -> None:
     fake_grid(tmp_path / "sweep")
     write(tmp_path, ["sweep"], ["md"])

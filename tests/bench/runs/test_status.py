@@ -92,6 +92,20 @@ def test_what_is_shown(tmp_path: Path) -> None:
     assert lines[-1].split() == ["and", "15", "more", "planned"] and len(lines) == 13
 
 
+def test_what_is_shown_has_its_label(tmp_path: Path) -> None:
+    make(tmp_path, "a", **{"config.json": {**CONFIG, "entry": "RAFT, no predictor"}})
+    make(tmp_path, "b", **{"config.json": {**CONFIG, "entry": "mine\n"}, "error.txt": "no luck"})
+    for name, content in {"c": "[]", "d": "{", "e": '{"entry": 3}'}.items():
+        make(tmp_path, name, **{"config.json": content})
+    out = io.StringIO()
+    status.show([tmp_path], nobody, Console(file=out, width=80), watch=False)
+    assert {line.split()[0]: line.split(maxsplit=2)[2:] for line in out.getvalue().splitlines()[1:]} == {
+        "a": ["RAFT, no predictor"],
+        "b": [r"mine\n: no luck"],
+        **{name: [] for name in "cde"},
+    }
+
+
 def test_watching_ends_when_nothing_will_happen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make(tmp_path, "a")
     monkeypatch.setattr(status, "WATCH_SECONDS", 0.1)
