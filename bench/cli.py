@@ -34,7 +34,17 @@ app = typer.Typer(
 LAUNCHERS = {"local": "bench.training.launch:local", "slurm": "slurm.submit:submit", "dry": "slurm.submit:dry"}
 """How planned runs are carried out: functions (Request, Console) -> exit code, by `--on`."""
 
-HERE = ("method", "seeds", "preset", "set", "experiment", "device", "jobs", "log")  # options of `bench run`
+HERE = (
+    "method",
+    "seeds",
+    "preset",
+    "set",
+    "experiment",
+    "device",
+    "devices_per_run",
+    "jobs",
+    "log",
+)  # options of `bench run`
 
 
 @app.command()

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from torch import Tensor
 
+LOST = 75  # exit status of a process that cannot go on because another cannot
+
 T = TypeVar("T")
+
+
+class Lost(RuntimeError):
+    """Another process of the team died, hangs, or left the run alone: this one cannot go on."""
+
+
+class ElsewhereError(RuntimeError):
+    """The first process raised this, and told."""
 
 
 class Team:
@@ -22,8 +32,8 @@ class Team:
     world = 1
     """How many members there are, and so how many devices the run has."""
 
-    def part(self, n: int) -> slice:
-        """Which of the `n` images of a batch are this process's. `gather` then puts together what such parts gave."""
+    def part(self, n: int, unit: int = 1) -> slice:
+        """Which of `n` images are this process's, in whole units; `gather` then puts together what such parts gave."""
         return slice(0, n)
 
     def gather(self, *parts: "Tensor") -> tuple["Tensor", ...]:
@@ -48,8 +58,14 @@ class Team:
         """
         return work()
 
+    def meet(self) -> None:
+        """Wait for the others, as long as they live: after what may take one much longer than another."""
+
     def settle(self, error: Exception | None) -> None:
-        """End a run together, by an exception or without. Raises bench.training.distributed.Lost if that cannot be."""
+        """End a run together, by an exception or without. Raises Lost, or `error`, if that cannot be."""
+
+    def leave(self) -> None:
+        """Part when all is done."""
 
 
 ALONE = Team()

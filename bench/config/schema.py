@@ -151,8 +151,8 @@ class TrainConfig(Group):
     compile: bool = False
     """torch.compile the backbones; where that is not possible the log says so, and the result: `compiled`."""
     threads: int = Field(1, ge=1, le=1024)
-    """CPU threads of one run; by default, on this machine's CPU, cores / runs at a time, where steps are large enough.
-    Recorded, not hashed: results are bit-equal for equal threads."""
+    """CPU threads of one run (of each of its processes); by default, on this machine's CPU, cores / runs at a time,
+    where steps are large enough. Recorded, not hashed: results are bit-equal for equal threads."""
     checkpoint_epochs: int = Field(1, ge=1)
     """Epochs between checkpoints. Not hashed: it changes no result."""
 

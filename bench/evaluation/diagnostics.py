@@ -11,6 +11,7 @@ from bench.data.datasets import Dataset
 from bench.evaluation.protocol import FORWARD_BATCH, features
 from bench.evaluation.scale import scales, unit
 from bench.seeds import Probe, stream
+from bench.team import ALONE, Team
 from methods.base import Method
 
 MAX_IMAGES = 5_000  # all of CIFAR-10's validation split
@@ -56,7 +57,7 @@ def feature_std(features: Tensor) -> Tensor:
 
 
 def diagnose(
-    method: Method, dataset: Dataset, augment: Augmentation, seed: int, device: torch.device
+    method: Method, dataset: Dataset, augment: Augmentation, seed: int, device: torch.device, team: Team = ALONE
 ) -> dict[str, float]:
     """alignment, uniformity of normalised z = g(f(x)); effective_rank, feature_std of f(x); on validation.
 
@@ -68,7 +69,7 @@ def diagnose(
     index = dataset.validation
     if len(index) > MAX_IMAGES:
         index = index[torch.linspace(0, len(index) - 1, MAX_IMAGES).long()]
-    centre = features(method.backbone, dataset.images, index, dataset.mean, dataset.std, device)  # [n, D]
+    centre = features(method.backbone, dataset.images, index, dataset.mean, dataset.std, device, team)  # [n, D]
     draws = stream(seed, "probe", Probe.DIAGNOSTICS)
     pairs = []
     with frozen(method), torch.autocast(device.type, enabled=False):

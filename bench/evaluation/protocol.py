@@ -7,6 +7,7 @@ from bench.backbone import frozen
 from bench.config.schema import EvalConfig
 from bench.data.augment import normalize
 from bench.data.split import Channels
+from bench.team import ALONE, Team
 
 FORWARD_BATCH = 256  # images of a forward pass
 
@@ -18,12 +19,17 @@ def features(
     mean: Channels,
     std: Channels,
     device: torch.device,
+    team: Team = ALONE,
 ) -> Tensor:
     """Frozen features of the centre view: uint8 images [N, 3, S, S] (those at `index` [n]) -> float32 [n, D].
 
-    On `device`, where the probes use them. Raises RuntimeError on features that are not finite.
+    On `device`, where the probes use them. Of a `team` each process computes a part, and all get the whole. Raises
+    RuntimeError on features that are not finite.
     """
-    found = outputs(backbone, images, index, mean, std, device)
+    index = torch.arange(len(images)) if index is None else index.cpu()
+    team.meet()
+    own = index[team.part(len(index), unit=FORWARD_BATCH)]  # whole batches: their bits do not depend on the team
+    (found,) = team.gather(outputs(backbone, images, own, mean, std, device) if len(own) else _none(backbone, device))
     bad = len(found) - int(found.isfinite().all(dim=1).sum())
     if bad:
         raise RuntimeError(f"non-finite features: the backbone gives NaN or infinity for {bad} of {len(found)} images")
@@ -49,6 +55,12 @@ def outputs(
             batch = images[part.to(images.device)].to(device, non_blocking=True)
             parts.append(network(normalize(batch, mean, std)).float())
     return torch.cat(parts)
+
+
+def _none(backbone: nn.Module, device: torch.device) -> Tensor:
+    """float32 [0, D]: of a process without a part."""
+    dim: int = backbone.num_features  # type: ignore[assignment]
+    return torch.empty(0, dim, device=device)
 
 
 def default_k(config: EvalConfig, n_labelled: int) -> int:

@@ -11,6 +11,7 @@ from bench.config.schema import AugmentConfig, EvalConfig
 from bench.data.datasets import Dataset
 from bench.data.split import Channels
 from bench.evaluation.protocol import features
+from bench.team import ALONE, Team
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Subject:
     """The run's; where a probe trains on crops and flips, these are those of its first view."""
     should_stop: Callable[[], bool] = lambda: False
     """To be asked now and then by what takes minutes; where it says yes: `raise Interrupted`."""
+    team: Team = ALONE
+    """Processes that compute the features together, and judge them each for itself."""
 
     @property
     def n_classes(self) -> int:
@@ -69,10 +72,10 @@ class Subject:
     @cached_property
     def features(self) -> Tensor:
         """float32 [n, D], of those, on `device`."""
-        return features(self.backbone, self.dataset.images, self.index, self.mean, self.std, self.device)
+        return features(self.backbone, self.dataset.images, self.index, self.mean, self.std, self.device, self.team)
 
     @cached_property
     def test(self) -> Test:
         """For `judge` alone, when all is chosen."""
         images, labels = self.dataset.load_test()
-        return Test(images, labels, features(self.backbone, images, None, self.mean, self.std, self.device))
+        return Test(images, labels, features(self.backbone, images, None, self.mean, self.std, self.device, self.team))

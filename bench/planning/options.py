@@ -36,6 +36,8 @@ class MachineOptions(BaseModel):
     """refuse or warn, when a queued job finds other code than was submitted."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto, cpu or cuda."""
+    devices_per_run: int = Field(1, ge=1)
+    """GPUs that train one run together, or processes on CPUs; the results are those of one."""
     jobs: int | None = Field(None, ge=1)
     """Runs at a time on this machine; by default one a GPU, or as many as cores allow."""
 

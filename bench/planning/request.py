@@ -43,7 +43,7 @@ class Request:
 
     def for_cpu(self, cores: int) -> "Request":
         """The request with CPU threads chosen, where runs are executed on this machine's cores."""
-        return replace(self, planned=with_threads(self.planned, self.options.jobs, cores))
+        return replace(self, planned=with_threads(self.planned, self.options.jobs, cores, self.options.devices_per_run))
 
     def open(self) -> list[dict[str, Any]]:
         """The planned runs that are neither done nor failed; with `retry_failed` all: any may have to be executed."""

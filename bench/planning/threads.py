@@ -16,19 +16,24 @@ from bench.config import presets
 PIXELS_PER_THREAD = 2**15
 
 
-def threads(config: Mapping[str, Any], runs_at_a_time: int, cores: int) -> int:
-    """Threads for each of so many runs side by side on `cores`; `config` as in config.json, under "config"."""
+def threads(config: Mapping[str, Any], runs_at_a_time: int, cores: int, devices: int = 1) -> int:
+    """Threads for each process of so many runs side by side on `cores`, which have `devices` processes each.
+
+    `config` as in config.json, under "config".
+    """
     pixels: int = config["train"]["batch_size"] * config["data"]["size"] ** 2
-    return max(1, min(cores // runs_at_a_time, pixels // PIXELS_PER_THREAD))
+    return max(1, min(cores // runs_at_a_time, pixels // PIXELS_PER_THREAD) // devices)
 
 
-def with_threads(planned: Sequence[dict[str, Any]], jobs: int | None, cores: int) -> list[dict[str, Any]]:
+def with_threads(
+    planned: Sequence[dict[str, Any]], jobs: int | None, cores: int, devices: int = 1
+) -> list[dict[str, Any]]:
     """The planned runs with train.threads chosen, but for those whose preset or overrides name it.
 
     jobs: runs at a time, if that was asked for; otherwise as many as there are cores.
     """
-    at_a_time = min(jobs or cores, len(planned), cores)
-    return [run if _named(run) else _with(run, threads(run["config"], at_a_time, cores)) for run in planned]
+    at_a_time = min(jobs or max(1, cores // devices), len(planned), cores)
+    return [run if _named(run) else _with(run, threads(run["config"], at_a_time, cores, devices)) for run in planned]
 
 
 def _named(run: Mapping[str, Any]) -> bool:

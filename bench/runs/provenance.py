@@ -83,13 +83,16 @@ def code_changes(submitted: Mapping[str, str]) -> list[str]:
     return _changed(submitted, fingerprints())
 
 
-def attempt(sources: Mapping[str, str], commit: str, dirty: bool, device: "torch.device") -> dict[str, Any]:
+def attempt(
+    sources: Mapping[str, str], commit: str, dirty: bool, device: "torch.device", devices: int = 1
+) -> dict[str, Any]:
     """What executes a run from now on, as its checkpoints keep it; `sources` as `fingerprints` gives them."""
     return {
         "git_commit": commit,
         "git_dirty": dirty,
         "versions": versions(),
         "device": device_name(device),
+        "devices": devices,
         "host": platform.node(),
         "sources": {name: digest for name, digest in sources.items() if name.startswith(DECIDING)},
     }
@@ -103,10 +106,12 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     if "sources" not in before or "sources" not in now:  # a checkpoint of the program's first version
         return []
     old, new = before["versions"], now["versions"]
+    were, are = before.get("devices", 1), now.get("devices", 1)
     return [
         *(f"{name} changed" for name in _changed(before["sources"], now["sources"])),
         *(f"{name} {old.get(name)} -> {new.get(name)}" for name in {**old, **new} if old.get(name) != new.get(name)),
         *([f"{before['device']} -> {now['device']}"] if before["device"] != now["device"] else []),
+        *([f"{were} device{'s' * (were > 1)} -> {are}"] if were != are else []),
     ]
 
 

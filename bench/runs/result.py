@@ -87,6 +87,8 @@ class Provenance(Part):
     git_dirty: bool | None = None
     versions: dict[str, str] = {}
     device: str = ""
+    devices: list[int] = [1]
+    """On how many devices at a time it was trained: every number that took part, in order."""
     host: str = ""
     threads: int | None = None
     compiled: bool | None = None

@@ -224,6 +224,7 @@ def _columns(result: Result, row: Mapping[str, Any]) -> dict[str, Any]:
         found |= {name: math.nan if (value := getattr(part, name)) is None else value for name in names}
     found |= {name: _text(getattr(result.provenance, name)) for name in PROVENANCE}
     found["versions"] = _pairs(result.provenance.versions, " ", ", ")
+    found["devices"] = ", ".join(map(str, result.provenance.devices))
     found["attempts"] = _attempts(result.provenance.attempts)
     return found
 

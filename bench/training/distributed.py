@@ -13,12 +13,14 @@ Backends: NCCL between GPUs, gloo between CPUs and for all that is agreed on. Th
 the launcher (bench.training.launcher), which also ends the processes if one of them dies.
 """
 
+import itertools
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import torch
@@ -27,23 +29,16 @@ from torch import Tensor
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from bench.files import dump_json, parse_json
-from bench.team import Team
+from bench.team import ElsewhereError, Lost, Team
 from bench.training.global_norm import GlobalStatistics
 
 T = TypeVar("T")
 
 START_SECONDS = 600  # for all processes to import what they need, from a slow disk
-TIMEOUT = 25  # seconds without a message, or a sign of life, after which another process is taken for dead
+TIMEOUT = 40  # seconds without a message, or a sign of life, after which another process is taken for dead
 BEAT_SECONDS = 2
+POLL_SECONDS = 0.01
 SETTLE_SECONDS = 10  # for all to come out of a run, after one has
-
-
-class Lost(RuntimeError):
-    """Another process died, hangs, or left the run alone: this one cannot go on."""
-
-
-class ElsewhereError(RuntimeError):
-    """The first process raised this, and told."""
 
 
 class Ranks(Team):
@@ -56,7 +51,11 @@ class Ranks(Team):
         if device.type == "cuda":
             torch.cuda.set_device(device)
         self._store = TCPStore(*place, is_master=False, timeout=timedelta(seconds=START_SECONDS))
-        self._beats = TCPStore(*place, is_master=False, timeout=timedelta(seconds=TIMEOUT))  # a thread's own
+        self._met = self._told = self._settled = 0
+        self._over = threading.Event()
+        self._heart = threading.Thread(target=self._beat, args=(TCPStore(*place, is_master=False),), daemon=True)
+        self._heart.start()
+        self.meet()
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
             store=PrefixStore("torch", self._store),
@@ -65,17 +64,17 @@ class Ranks(Team):
             timeout=timedelta(seconds=TIMEOUT),
         )
         self._lengths = [0] * self.world
-        self._told = self._settled = 0
         self.seconds = 0.0
         """Spent in messages, waiting for the others included; where they go between GPUs, queueing them alone."""
 
-    def part(self, n: int) -> slice:
-        """Parts of as equal length as can be, the longer ones first. Raises ValueError if one would be empty."""
-        if n < self.world:
-            raise ValueError(f"a batch of {n} images cannot be shared among {self.world} devices")
-        self._lengths = [n // self.world + (rank < n % self.world) for rank in range(self.world)]
-        start = sum(self._lengths[: self.rank])
-        return slice(start, start + self._lengths[self.rank])
+    def part(self, n: int, unit: int = 1) -> slice:
+        """Parts of as equal length as can be, the longer ones first."""
+        units = -(-n // unit)
+        shares = [units // self.world + (rank < units % self.world) for rank in range(self.world)]
+        ends = [min(n, unit * end) for end in accumulate(shares)]
+        starts = [0, *ends[:-1]]
+        self._lengths = [end - start for start, end in zip(starts, ends, strict=True)]
+        return slice(starts[self.rank], ends[self.rank])
 
     def gather(self, *parts: Tensor) -> tuple[Tensor, ...]:
         return tuple(_Gather.apply(part, self) for part in parts)
@@ -119,35 +118,41 @@ class Ranks(Team):
         self._told += 1
         key = f"first/{self._told}"
         if self.rank == 0:
-            with self._alive():
-                try:
-                    found = work()
-                except BaseException as error:
-                    self._store.set(key, dump_json([False, f"{type(error).__name__}: {error}"], indent=None))
-                    raise
+            try:
+                found = work()
+            except Exception as error:
+                self._store.set(key, dump_json([False, f"{type(error).__name__}: {error}"], indent=None))
+                raise
             self._store.set(key, dump_json([True, found], indent=None))
             return found
-        well, found = parse_json(self._hear(key).decode())
+        self._wait({key: 0})
+        well, found = parse_json(self._store.get(key).decode())
         if not well:
             raise ElsewhereError(found)
         heard: T = found
         return heard
 
+    def meet(self) -> None:
+        self._met += 1
+        self._store.set(f"met/{self._met}/{self.rank}", "here")
+        self._wait({f"met/{self._met}/{rank}": rank for rank in range(self.world)})
+
     def settle(self, error: Exception | None) -> None:
-        """Within SETTLE_SECONDS of each other all must have come out of a run: one that is still in it waits for us in
-        vain. After a message that did not arrive none can go on either: what comes next is no answer to the question.
-        """
+        """All must come out of a run within SETTLE_SECONDS: one that is still in it waits for a message in vain."""
+        if isinstance(error, Lost):
+            raise error
         self._settled += 1
-        self._store.set(f"settled/{self._settled}/{self.rank}", "lost" if isinstance(error, Lost) else "well")
-        names = [f"settled/{self._settled}/{rank}" for rank in range(self.world)]
-        try:
-            self._store.wait(names, timedelta(seconds=SETTLE_SECONDS))
-            if b"lost" not in self._store.multi_get(names):
-                return
-        except (dist.DistError, RuntimeError):
-            pass
-        reason = f"{type(error).__name__}: {error}" if error else "the others are still at it"
-        raise error if isinstance(error, Lost) else Lost(" ".join(reason.split())) from error
+        self._store.set(f"settled/{self._settled}/{self.rank}", "here")
+        everyone = [f"settled/{self._settled}/{rank}" for rank in range(self.world)]
+        until = time.monotonic() + SETTLE_SECONDS
+        while not self._there(everyone):
+            if time.monotonic() > until:
+                raise error or Lost("the other processes did not come to the end of the run")
+
+    def leave(self) -> None:
+        self._over.set()
+        self._heart.join()
+        dist.destroy_process_group()
 
     @contextmanager
     def _message(self) -> Iterator[None]:
@@ -159,40 +164,35 @@ class Ranks(Team):
         finally:
             self.seconds += time.perf_counter() - begun
 
-    @contextmanager
-    def _alive(self) -> Iterator[None]:
-        """Tell the others again and again that this process lives, while it does what they wait for."""
-        over = threading.Event()
+    def _wait(self, keys: dict[str, int]) -> None:
+        """For keys that processes will set, by their ranks. Raises Lost if one of these gives no sign of life."""
+        seen = dict.fromkeys(keys.values(), (b"", time.monotonic()))
+        for key, rank in keys.items():
+            while not self._there([key]):
+                beat, since = seen[rank]
+                now = self._store.get(f"beat/{rank}") if self._there([f"beat/{rank}"]) else b""
+                if now != beat:
+                    seen[rank] = now, time.monotonic()
+                elif time.monotonic() - since > (TIMEOUT if beat else START_SECONDS):
+                    raise Lost(f"rank {rank} gave no sign of life for {TIMEOUT} s")
 
-        def beat() -> None:
-            while not over.wait(BEAT_SECONDS):
-                try:
-                    self._beats.add("beat", 1)
-                except (dist.DistError, RuntimeError):  # the launcher is gone: there is nobody to tell
-                    return
-
-        thread = threading.Thread(target=beat, daemon=True)
-        thread.start()
+    def _there(self, keys: list[str]) -> bool:
+        """Whether all keys are set; asked again and again, as the store's own waiting writes warnings."""
         try:
-            yield
-        finally:
-            over.set()
-            thread.join()
+            if self._store.check(keys):
+                return True
+        except (dist.DistError, RuntimeError) as error:
+            raise Lost("the process that started this one is gone") from error
+        time.sleep(POLL_SECONDS)
+        return False
 
-    def _hear(self, key: str) -> bytes:
-        """What the first process says under `key`. Raises Lost after TIMEOUT seconds without a sign of life."""
-        beat, seen = -1, time.monotonic()
-        while time.monotonic() - seen < TIMEOUT:
-            try:
-                self._store.wait([key], timedelta(seconds=BEAT_SECONDS))
-                found: bytes = self._store.get(key)
-                return found
-            except dist.DistNetworkError as error:
-                raise Lost(f"the launcher is gone ({error})") from error
-            except (dist.DistError, RuntimeError):  # not yet
-                if (now := self._beats.add("beat", 0)) != beat:
-                    beat, seen = now, time.monotonic()
-        raise Lost(f"rank 0 gave no sign of life for {TIMEOUT} s")
+    def _beat(self, store: Any) -> None:
+        """Tell the others again and again that this process lives."""
+        for beat in itertools.count():
+            with suppress(dist.DistError, RuntimeError):  # who started us is gone: there is nobody to tell
+                store.set(f"beat/{self.rank}", str(beat))
+            if self._over.wait(BEAT_SECONDS):
+                return
 
 
 class _Gather(torch.autograd.Function):

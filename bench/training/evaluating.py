@@ -45,18 +45,27 @@ def carry_out(
     )
     predictions = io.BytesIO()
     np.savez_compressed(predictions, predicted=judged.predicted, labels=judged.labels)
-    claim.check()
-    files.folder.mkdir(exist_ok=True)
-    write_atomic(files.predictions, predictions.getvalue())
-    write_atomic(files.result, dump_json(result.model_dump(by_alias=True, exclude_unset=True)).encode())
-    files.error.unlink(missing_ok=True)
+
+    def write() -> None:
+        claim.check()
+        files.folder.mkdir(exist_ok=True)
+        write_atomic(files.predictions, predictions.getvalue())
+        write_atomic(files.result, dump_json(result.model_dump(by_alias=True, exclude_unset=True)).encode())
+        files.error.unlink(missing_ok=True)
+
+    subject.team.first(write)
     return result
 
 
 def at_end(job: Trainer, claim: Claim, should_stop: Callable[[], bool]) -> Outcome:
     """Judge what was trained by `eval.at_end` and by diagnostics, and write the encoder. Raises Interrupted."""
     begun = time.perf_counter()
-    if should_stop():
+
+    def agreed() -> bool:
+        job.team.meet()  # one may have taken longer
+        return job.team.any(should_stop())
+
+    if agreed():
         raise Interrupted
     config, dataset = job.config, job.dataset
     last = job.dir.last_epoch() if job.epochs else {}
@@ -72,20 +81,25 @@ def at_end(job: Trainer, claim: Claim, should_stop: Callable[[], bool]) -> Outco
         seed=job.seed,
         eval=config.eval,
         augment=config.augment,
-        should_stop=should_stop,
+        should_stop=agreed,
+        team=job.team,
     )
-    evaluations.forget(job.dir.evaluations)  # of an encoder that was trained here before
+    job.team.first(lambda: evaluations.forget(job.dir.evaluations))  # of an encoder that was trained here before
     attempt = {**job.attempts[-1], "threads": config.train.threads}
     found: dict[str, float] = {}
     for name in parse(config.eval.at_end):
         asked = ask(name, {}, {})
         made = carry_out(asked, subject, EvaluationFiles(job.dir.evaluations, asked.key), attempt, claim)
         found |= made.metrics()
-    measured = diagnostics.diagnose(job.method, dataset, job.augment, job.seed, job.device)
+    measured = diagnostics.diagnose(job.method, dataset, job.augment, job.seed, job.device, job.team)
     online = job.online.top1(subject.test.features, subject.test.labels) if job.epochs else None
     metrics = Metrics(**found, **measured, online_linear_top1=online, loss=last.get("loss"))
-    claim.check()
-    backbone.save(job.method.backbone, job.dir.encoder, config.backbone)
+
+    def save() -> None:
+        claim.check()
+        backbone.save(job.method.backbone, job.dir.encoder, config.backbone)
+
+    job.team.first(save)
     most, n_classes = diagnostics.rank_bound(job.method, dataset), len(dataset.classes)
     return Outcome(
         metrics=metrics,

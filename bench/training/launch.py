@@ -23,6 +23,8 @@ def local(request: Request, console: Console) -> int:
     names = workers.devices(asked.device) if request.open() else []  # looking for GPUs imports torch
     if names == ["cpu"]:
         request = request.for_cpu(workers.available_cores())
+    elif asked.devices_per_run > len(names) > 0:
+        raise UserError(f"--devices-per-run {asked.devices_per_run}: this machine shows {len(names)} CUDA devices")
     ready = request.make_ready()
     for warning in ready.warnings:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
@@ -35,6 +37,7 @@ def local(request: Request, console: Console) -> int:
         dirty=ready.dirty,
         log=loggers,
         evaluations=request.work.keys,
+        devices=asked.devices_per_run,
     )
     if request.retry_failed:
         retry(request.work, ready.runs)

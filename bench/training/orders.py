@@ -28,3 +28,5 @@ class Orders:
     """Hashes that the source files must have (bench.runs.provenance); {}: any."""
     slot: int = 0
     """Which one of the workers side by side this is; GPUs are shared out by it."""
+    devices: int = 1
+    """Devices of each run, with a process each."""

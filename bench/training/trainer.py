@@ -14,7 +14,7 @@ from bench import backbone
 from bench.config.schema import RunConfig
 from bench.data.augment import Augmentation, send
 from bench.data.datasets import Dataset
-from bench.errors import Interrupted
+from bench.errors import Interrupted, UserError
 from bench.evaluation import diagnostics, protocol
 from bench.evaluation.neighbours import knn_top1
 from bench.files import dump_json, is_number, write_atomic
@@ -63,6 +63,8 @@ class Trainer:
     ) -> None:
         self.config, self.seed, self.dataset, self.device, self.dir = config, seed, dataset, device, run
         self.team = team
+        if config.train.batch_size < team.world:
+            raise UserError(f"train.batch_size={config.train.batch_size}: fewer than the {team.world} devices of a run")
         n_classes = len(dataset.classes)
         self.method = build_method(config, seed, n_classes).to(device)
         self.layout = memory_format(self.method.backbone, device)
@@ -198,7 +200,7 @@ class Trainer:
             "images_per_second": self.step * self.config.train.batch_size / self.seconds,
         }
         if epoch % self.config.eval.every_epochs == 0 or epoch == self.epochs:
-            row |= self.team.first(self._diagnose)
+            row |= self._diagnose()
 
         def append() -> None:
             claim.check()
@@ -210,9 +212,9 @@ class Trainer:
 
     def _diagnose(self) -> dict[str, float]:
         data, network = self.dataset, self.method.backbone
-        measured = diagnostics.diagnose(self.method, data, self.augment, self.seed, self.device)
-        bank = protocol.features(network, data.images, data.train, data.mean, data.std, self.device)
-        queries = protocol.features(network, data.images, data.validation, data.mean, data.std, self.device)
+        measured = diagnostics.diagnose(self.method, data, self.augment, self.seed, self.device, self.team)
+        bank = protocol.features(network, data.images, data.train, data.mean, data.std, self.device, self.team)
+        queries = protocol.features(network, data.images, data.validation, data.mean, data.std, self.device, self.team)
         train_labels, labels = data.labels[data.train], data.labels[data.validation]
         k = protocol.default_k(self.config.eval, len(data.train) + len(data.validation))
         measured["val_knn_top1"] = knn_top1(bank, train_labels, queries, labels, k, len(data.classes))

@@ -37,9 +37,9 @@ def devices(choice: str) -> list[str]:
     return gpus or ["cpu"]
 
 
-def default_jobs(names: list[str], threads: int, runs: int) -> int:
-    """Workers at a time: one a GPU, or cores / threads on the CPU, and no more than there are runs."""
-    slots = len(names) if names[0] != "cpu" else max(1, available_cores() // threads)
+def default_jobs(names: list[str], threads: int, runs: int, devices: int = 1) -> int:
+    """Runs at a time: each has its GPUs, or cores / threads on the CPU, and no more than there are runs."""
+    slots = (len(names) if names[0] != "cpu" else available_cores() // threads) // devices
     return max(1, min(slots, runs))
 
 
@@ -69,11 +69,11 @@ class LocalWorkers:
     def start(self, jobs: int) -> None:
         """Start so many workers (more)."""
         for i in range(len(self.processes), len(self.processes) + jobs):
-            device = self._names[i % len(self._names)]
+            device, module = self._names[i % len(self._names)], "bench.training.worker"
+            if self._orders.devices > 1:  # each of its processes takes one, by its slot
+                device, module = self._names[0].partition(":")[0], "bench.training.launcher"
             own = replace(self._orders, device=device, parent=os.getpid(), slot=i)
-            process = subprocess.Popen(
-                [sys.executable, START, "bench.training.worker"], stdin=subprocess.PIPE, stderr=subprocess.PIPE
-            )
+            process = subprocess.Popen([sys.executable, START, module], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError):  # killed already: its exit status tells
                 process.stdin.write(dump_json(asdict(own)).encode())
@@ -165,22 +165,26 @@ def execute(
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     watcher = Watcher(runs, console, SimpleQueue(), work(orders.evaluations))
     todo = [record.dir for record in watcher.unfinished.values()]
-    if todo and threads > 1:
-        at_a_time = jobs or default_jobs(names, threads, len(todo))
+    if todo and (threads > 1 or orders.devices > 1):
+        at_a_time = jobs or default_jobs(names, threads, len(todo), orders.devices)
         runs_text = f"{len(todo)} run{'s' * (len(todo) > 1)}"
-        console.print(f"{runs_text}, {min(at_a_time, len(todo))} at a time, {threads} threads each")
+        each = f"{threads} thread{'s' * (threads > 1)} each"
+        if orders.devices > 1:
+            each = f"{orders.devices} processes each, with {threads} thread{'s' * (threads > 1)}"
+        console.print(f"{runs_text}, {min(at_a_time, len(todo))} at a time, {each}")
     deaths: list[str] = []
     heard: set[str] = set()
     idle = 0
     try:
         while todo and not stops and idle <= MAX_IDLE:
             before = {run.run_id: watcher.unfinished[run.run_id].state for run in todo}
-            slots = min(jobs or default_jobs(names, threads, len(todo)), len(todo))
+            slots = min(jobs or default_jobs(names, threads, len(todo), orders.devices), len(todo))
             own = replace(orders, runs=[str(run.path.absolute()) for run in todo])
             workers = LocalWorkers(own, slots, names, heard)
             watcher.messages = workers.messages
-            # threads of a run wait for each other: they lose; evaluations are over before their memory is known
-            share = not jobs and names == ["cpu"] and threads == 1 and not orders.evaluations
+            # threads and processes of a run wait for each other: they lose; evaluations are over before their memory is
+            # known
+            share = not jobs and names == ["cpu"] and threads == orders.devices == 1 and not orders.evaluations
             watcher.watch(partial(_going_on, workers, watcher, console, slots if share else 0))
             died = workers.deaths()
             watcher.watch(lambda: False)  # what they said in the end

@@ -175,7 +175,6 @@ def main() -> None:
         "any": (team.any(team.rank == last), team.any(False)),
         "told": team.first(lambda: f"from {team.rank}"),
         "raised": raised(lambda: team.first(lambda: 1 // 0)),
-        "small": raised(lambda: team.part(team.world - 1)),
         "settled": raised(lambda: team.settle(None)),
     }
     torch.save(found, folder / f"rank{team.rank}.pt")

@@ -118,10 +118,6 @@ def test_what_the_first_finds_or_raises_all_know(ranks: list[dict[str, Any]]) ->
     assert [rank["raised"] for rank in ranks] == ["ZeroDivisionError", *["ElsewhereError"] * (len(ranks) - 1)]
 
 
-def test_a_batch_smaller_than_the_ranks_is_refused(ranks: list[dict[str, Any]]) -> None:
-    assert {rank["small"] for rank in ranks} == {"ValueError"}
-
-
 def test_the_death_of_one_is_noticed_by_the_others(ranks: list[dict[str, Any]]) -> None:
     assert {rank["settled"] for rank in ranks} == {""}
     assert {rank["lost"] for rank in ranks[:-1]} == {"Lost"}

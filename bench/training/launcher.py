@@ -1,0 +1,125 @@
+"""Starts the processes of runs that have several devices each, and watches them: it stands where one worker would.
+
+`python .../start.py bench.training.launcher < orders.json`
+
+The processes are torch's to start and to end (torch.distributed.elastic). If one of them dies, the others, which wait
+for its messages, leave too, or are killed; the runs go on from their checkpoints when they are started again. A signal
+is passed on, and the processes stop together.
+"""
+
+import contextlib
+import logging
+import os
+import platform
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std, SubprocessContext
+
+from bench.files import dump_json, parse_json
+from bench.runs.claim import newest_claim
+from bench.runs.store import RunDir
+from bench.team import LOST
+from bench.training import start
+from bench.training.orders import Orders
+
+POLL_SECONDS = 0.2
+GRACE_SECONDS = 5  # for the others to leave, when one has died
+
+
+class Processes(SubprocessContext):
+    """torch's, but when one has died the others are killed sooner."""
+
+    first: Collection[int] = ()
+    """Who died first, before the others were ended."""
+
+    def close(self, death_sig: signal.Signals | None = None, timeout: int = GRACE_SECONDS) -> None:
+        self.first = self.first or list(self._failures)
+        super().close(death_sig, timeout)
+
+
+def launch(orders: Orders, signals: list[int]) -> str:
+    """Execute orders with a process a device; returns why they did not come to the end, "" if they did.
+
+    `signals`: those that came, to which the caller's handlers add.
+    """
+    n, host = orders.devices, platform.node()
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": str(n)}
+    with tempfile.TemporaryDirectory(prefix="bench-ranks-") as folder:
+        args = {}
+        for rank in range(n):
+            own = Path(folder, f"{rank}.json")
+            own.write_text(dump_json(asdict(replace(orders, parent=os.getpid(), slot=orders.slot * n + rank))))
+            args[rank] = (start.__file__, "bench.training.worker", str(own))
+        processes = Processes(
+            "rank",
+            sys.executable,
+            args,
+            {rank: {**place, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(n)},
+            DefaultLogsSpecs(folder, tee=Std.ERR),
+            {rank: f"rank {rank} on {host}: " for rank in range(n)},
+        )
+        processes.start()
+        pids = processes.pids()
+        passed_on = 0
+        while (ended := processes.wait(0)) is None:
+            if orders.parent and os.getppid() != orders.parent and not signals:
+                signals.append(signal.SIGTERM)
+            for number in signals[passed_on:]:
+                _pass_on(number, pids)
+                passed_on += 1
+            time.sleep(POLL_SECONDS)
+        died = {rank: failure.exitcode for rank, failure in ended.failures.items()}
+        # the last line is the one that is told: who died first, and not as another was missing
+        order = sorted(died, key=lambda rank: (rank in processes.first, died[rank] != LOST))
+        lines = [f"rank {rank} of {n} on {host} {_end(died[rank], _last_line(ended.stderrs[rank]))}" for rank in order]
+    if lines:
+        _log(orders, pids, lines)
+    return "\n".join(lines)
+
+
+def _pass_on(number: int, pids: Mapping[int, int]) -> None:
+    for pid in pids.values():
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.kill(pid, number)
+
+
+def _end(status: int, words: str) -> str:
+    """ "was killed (signal 9)", "ended with status 1 (CUDA out of memory)"."""
+    what = f"was killed (signal {-status})" if status < 0 else f"ended with status {status}"
+    return f"{what}: {words}" if words else what
+
+
+def _last_line(path: str) -> str:
+    lines = Path(path).read_text(errors="replace").strip().splitlines()
+    return lines[-1].strip() if lines else ""
+
+
+def _log(orders: Orders, pids: Mapping[int, int], lines: list[str]) -> None:
+    """Add the lines to the log of the run that the processes were at."""
+    for run in map(RunDir, map(Path, orders.runs)):
+        claim = None if run.ended() else newest_claim(run.path)
+        if claim and claim.here and claim.owner.get("pid") == pids[0]:
+            with run.log.open("a", encoding="utf-8") as log:
+                log.writelines(f"{time.strftime('%Y-%m-%d %H:%M:%S')},000 ERROR {line}\n" for line in lines)
+
+
+def main() -> None:
+    """Leave with status 0 when the processes did, 1 with a line a process if one died."""
+    signals: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+        signal.signal(number, lambda number, _: signals.append(number))
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = ""  # those are ours
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
+    sys.exit(launch(Orders(**parse_json(sys.stdin.read())), signals) or 0)
+
+
+if __name__ == "__main__":
+    main()
