@@ -11,7 +11,7 @@ test: lint
 	$(PYTEST) -n 2 -m "not slow and not slurm"
 
 test-all: lint
-	$(MAKE) --jobs 2 --output-sync=target test-here test-slurm  # the latter mostly wait
+	$(MAKE) --jobs 2 test-here test-slurm  # the latter mostly wait; their dots mix
 
 test-here:
 	$(PYTEST) -n 2 -m "not slurm"

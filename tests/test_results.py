@@ -75,11 +75,6 @@ def test_git_keeps_the_reference_results_and_ignores_what_commands_write(tmp_pat
     assert sorted(found) == sorted([".gitignore", *(f"results/{name}" for name in kept)])
 
 
-def test_no_link_on_the_page_is_broken() -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", PAGE.read_text()):
-        assert (PAGE.parent / target).exists(), target
-
-
 def means(runs: pd.DataFrame) -> list[str]:
     """The numbers of a row: means over these runs, but for the rank with half of the 95 % t interval."""
 

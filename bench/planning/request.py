@@ -59,9 +59,10 @@ class Request:
     def make_ready(self) -> "Ready":
         """Get what the open runs need (data, backbones), make the run directories, note the code's state.
 
-        Imports torch only if a run is open. Raises UserError, and leaves no run directory, if something is wrong.
+        Imports torch, and asks git, only if a run is open. Raises UserError, and leaves no run directory, if something
+        is wrong.
         """
-        warnings = []
+        warnings, code = [], ("", False)
         if open_runs := self.open():
             from bench.planning.prepare import prepare
 
@@ -69,7 +70,8 @@ class Request:
             begun = (run["config"] for run in self.planned if store.RunDir(runs / run["run_id"]).begun())
             device = self.options.device if self.options.on == "local" else ""
             warnings = prepare(open_runs, self.data_dir, {architecture(config) for config in begun}, device)
-        return Ready(plan.write(self.planned, self.results), warnings, *provenance.git_state())
+            code = provenance.git_state()
+        return Ready(plan.write(self.planned, self.results), warnings, *code)
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Ready:
     warnings: list[str]
     commit: str
     dirty: bool
-    """Git commit of the code, and whether it had uncommitted changes; "" outside a repository."""
+    """Git commit of the code, and whether it had uncommitted changes; "" outside a repository, or if no run is open."""
 
 
 def architecture(config: Mapping[str, Any]) -> str:

@@ -26,7 +26,8 @@ def local(request: Request, console: Console) -> int:
     elif asked.devices_per_run > len(names) > 0:
         raise UserError(f"--devices-per-run {asked.devices_per_run}: this machine shows {len(names)} CUDA devices")
     ready = request.make_ready()
-    for warning in ready.warnings:
+    code = ["--on-code-change refuse: not on this machine; a run that other code goes on with says so in its log"]
+    for warning in ready.warnings + code * (asked.on_code_change == "refuse"):
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
     orders = Orders(
         runs=[str(run.path.absolute()) for run in ready.runs],

@@ -24,7 +24,7 @@ from PIL import Image
 from bench import cli
 from bench.files import parse_json
 from bench.planning.options import SweepOptions
-from bench.runs import store
+from bench.runs import provenance, store
 from bench.training import workers
 
 TINY = "--set data.size=8 --set train.epochs=2 --set train.batch_size=256 --set eval.every_epochs=2"
@@ -189,10 +189,21 @@ def test_the_same_command_again_executes_nothing(
 ) -> None:
     monkeypatch.chdir(executed[0])
     before = {run.run_id: run.result.read_bytes() for run in store.run_dirs(Path("results/quick"))}
+    monkeypatch.setattr(provenance, "git_state", lambda: pytest.fail("nobody asks whose code executes nothing"))
     again = bench(BOTH)
     assert again.code == 0
     assert "4 of 4 runs are done already" in again.out
     assert {run.run_id: run.result.read_bytes() for run in store.run_dirs(Path("results/quick"))} == before
+
+
+def test_a_refusal_that_holds_for_jobs_alone_is_no_silent_promise(
+    executed: tuple[Path, Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(executed[0])
+    for choice, told in (("refuse", 1), ("warn", 0)):
+        said = bench(f"{BOTH.replace('run', 'sweep', 1)} --on-code-change {choice}")
+        assert said.code == 0
+        assert said.out.count("warning: --on-code-change refuse: not on this machine") == told
 
 
 @pytest.mark.slow

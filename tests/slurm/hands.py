@@ -21,12 +21,12 @@ BENCH = str(Path(sys.executable).with_name("bench"))
 
 
 def shell(*command: str, check: bool = True) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
 
 
-def wait_for(what: str, condition: Callable[[], Any], seconds: float = 120) -> Any:
+def wait_for(what: str, condition: Callable[[], Any], seconds: float = 600) -> Any:
     end = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < end, f"after {seconds} s: still not {what}"
@@ -127,7 +127,7 @@ def settings(images: Path, epochs: int) -> list[str]:
 def bench(*words: str, code: int | None = 0, cwd: Path | None = None) -> str:
     """Output of a `bench` command (standard error after it); its exit code has to be `code`, if given."""
     command = [BENCH, *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900, cwd=cwd)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, cwd=cwd)
     assert code is None or done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
     return done.stdout + done.stderr
 
