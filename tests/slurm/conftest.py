@@ -22,8 +22,7 @@ gpus = 1
 on_code_change = "warn"
 
 [short]
-time = 1
-margin = 38
+time = 2
 on_code_change = "warn"
 """
 
@@ -78,7 +77,7 @@ def cluster(_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def slowly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers in SLURM jobs rest .1 s before every training step."""
+    """Workers in SLURM jobs rest REST_SECONDS before every training step."""
     path = [str(HERE / "resting"), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
     monkeypatch.setenv("REST_SECONDS", "0.1")
