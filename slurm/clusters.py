@@ -192,6 +192,11 @@ class Profile(BaseModel):
         """GPUs a job."""
         return int(self.gpus.rpartition(":")[2])
 
+    def gpus_for(self, processes: int) -> str:
+        """The request for GPUs with one for each of so many processes of a node, of the profile's type."""
+        kind = self.gpus.rpartition(":")[0]
+        return f"{kind}:{processes}" if kind else str(processes)
+
     def exports(self) -> list[str]:
         """Shell lines that set `environment` in the job: $NAME is the job's variable, all else is as it stands."""
 

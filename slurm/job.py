@@ -19,10 +19,10 @@ from typing import Any, NoReturn
 
 from bench.runs import claim, store
 from bench.runs.provenance import code_changes
-from bench.training.orders import Orders
 from bench.training.workers import LocalWorkers
 from slurm import commands
 from slurm.ledger import Ledger, measure
+from slurm.nodes import Passes, join, orders_of
 from slurm.submission import CANCELLED, Submission, read
 
 POLL_SECONDS = 0.2
@@ -59,6 +59,9 @@ class Task:
         self.folder, self.index = folder, index
 
     def __call__(self) -> str:
+        node = int(os.environ.get("SLURM_PROCID", "0"))
+        if node:
+            return join(read(Path(self.folder)), self.index, node, Signals())
         return Execution(read(Path(self.folder)), self.index, time.time(), Signals()).to_the_end()
 
     def checkpoint(self) -> Any:
@@ -88,6 +91,7 @@ class Execution:
         self.limit = commands.end_of(self.job) or started + 60 * submission.minutes
         """When SLURM will kill us, seconds since the epoch."""
         self.ledger = Ledger(submission.folder, index, measure(self.runs))
+        self.passes = Passes(submission, index)
         self.seen: dict[str, claim.ClaimFile] = {}
         """Others' claims on our runs, as first seen."""
 
@@ -153,16 +157,9 @@ class Execution:
         Workers look at the code too, once they have read it: it may be edited while they start.
         """
         self._check_code()
-        orders = Orders(
-            runs=[str(run.path) for run in sorted(self.runs, key=_left_by_the_dead)],
-            code=self.submission.code if self.submission.on_code_change == "refuse" else {},
-            data_dir=self.submission.data_dir,
-            device=self.submission.device,
-            log=self.submission.log,
-            command=self.submission.command,
-            commit=self.submission.commit,
-            dirty=self.submission.dirty,
-        )
+        orders = orders_of(self.submission, sorted(self.runs, key=_left_by_the_dead))
+        if orders.nodes > 1:
+            orders = self.passes.begin(orders)
         jobs = min(self.submission.concurrent, len(self.runs))
         workers = LocalWorkers(orders, jobs, [self.submission.device])
         told = False
@@ -208,6 +205,7 @@ class Execution:
         states = [store.read_run(run).state for run in self.runs]
         text = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
         self.ledger.close()
+        self.passes.end()
         say(f"nothing left to do: {text}")
         return text
 

@@ -69,6 +69,9 @@ class Submission:
     host: str = ""
     log: Sequence[str] = ()
     """Loggers (bench.training.livelog)."""
+    devices_per_run: int = 1
+    nodes: int = 1
+    """Nodes of a job."""
     pid: int = 0
     """The process that submits, on `host`."""
     schema: int = SCHEMA

@@ -90,6 +90,8 @@ def _submit(sweep: Sweep, facts: dict[str, str], console: Console) -> int:
             slurm_cluster=facts.get("ClusterName", ""),
             tasks=tasks,
             concurrent=sweep.options.concurrent,
+            devices_per_run=sweep.options.devices_per_run,
+            nodes=sweep.options.nodes,
             minutes=sweep.profile.minutes,
             margin=sweep.profile.margin_seconds,
             data_dir=str(sweep.data_dir.absolute()),

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from bench.errors import UserError
 from bench.planning.request import Request
 from bench.runs import status, store
 from bench.runs.identity import seed_list
@@ -25,6 +26,11 @@ class Sweep(Request):
         """The request, with the cluster profile that it names. Raises UserError."""
         asked = request.options
         changes = {key: getattr(asked, key) for key in ("partition", "time", "gpus", "on_code_change")}
+        n, nodes = asked.devices_per_run, asked.nodes
+        if n % nodes:
+            raise UserError(f"--devices-per-run {n}: cannot be shared equally among --nodes {nodes}")
+        if nodes > 1 and asked.concurrent > 1:
+            raise UserError(f"--concurrent {asked.concurrent}: a run that has --nodes {nodes} has them for itself")
         return cls(**vars(request), profile=clusters.load(asked.cluster, changes))
 
     @property
@@ -38,19 +44,24 @@ class Sweep(Request):
         threads = max(run["config"]["train"]["threads"] for run in self.planned)
         setup = [*profile.exports(), *profile.setup]
         named = {name: getattr(profile, name) for name in ("partition", "account", "qos", "constraint", "mem")}
+        processes = self.options.devices_per_run // self.options.nodes * self.options.concurrent  # of a node
         if profile.n_gpus:
-            named["gpus_per_node"] = profile.gpus
+            several = self.options.devices_per_run > 1
+            named["gpus_per_node"] = profile.gpus_for(processes) if several else profile.gpus
         return {
             **{name: value for name, value in named.items() if value},
             "job_name": f"bench-{self.experiment.name}",
             "time": profile.minutes,
-            "nodes": 1,
+            "nodes": self.options.nodes,
             "ntasks_per_node": 1,
-            "cpus_per_task": profile.cpus or threads * self.options.concurrent,
+            "cpus_per_task": profile.cpus or threads * processes,
             "signal_delay_s": profile.margin_seconds,
             "stderr_to_stdout": True,
             "wckey": None,
             "setup": setup or None,
+            "srun_args": ["--kill-on-bad-exit=1"]
+            if self.options.nodes > 1
+            else None,  # a node's task waits for another's
             "additional_parameters": {"requeue": True, **profile.options()},
         }
 

@@ -135,6 +135,8 @@ class OptimConfig(Group):
     """Epochs of linear warm-up, by step; `schedule` follows."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """cosine: the rate falls to 0, by step; constant: as RAFT's authors."""
+    clip_norm: float = Field(0.0, ge=0)
+    """Largest norm of a step's gradient, of all parameters as one vector; a longer one is scaled to it. 0: any."""
     lars_eta: float = Field(0.02, gt=0)
     """LARS trust coefficient."""
     lars_clip: bool = True

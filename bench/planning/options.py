@@ -38,6 +38,8 @@ class MachineOptions(BaseModel):
     """auto, cpu or cuda."""
     devices_per_run: int = Field(1, ge=1)
     """GPUs that train one run together, or processes on CPUs; the results are those of one."""
+    nodes: int = Field(1, ge=1)
+    """Nodes of a SLURM job, among which the devices of a run are shared out."""
     jobs: int | None = Field(None, ge=1)
     """Runs at a time on this machine; by default one a GPU, or as many as cores allow."""
 

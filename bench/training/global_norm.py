@@ -87,9 +87,9 @@ class BatchNorm(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         x, weight, mean, var, count = ctx.saved_tensors
         inverse = (var + ctx.eps).rsqrt()
-        # in evaluation mode: weight dy / sd, sum(dy xhat), sum(dy)
-        dx, dweight, dbias = torch.ops.aten.native_batch_norm_backward(
-            dy, x, weight, mean, var, mean, inverse, False, ctx.eps, [True, True, True]
+        # in evaluation mode: sum(dy xhat), sum(dy)
+        _, dweight, dbias = torch.ops.aten.native_batch_norm_backward(
+            dy, x, weight, mean, var, mean, inverse, False, ctx.eps, [False, True, True]
         )
         sums = torch.cat([dbias, dweight])
         ctx.ranks.sum(sums)
@@ -97,5 +97,6 @@ class BatchNorm(torch.autograd.Function):
         scale = inverse if weight is None else weight * inverse
         slope = -scale * inverse * mean_dy_xhat
         shape = (1, -1, *[1] * (x.dim() - 2))
-        dx.addcmul_(x, slope.view(shape)).sub_((scale * mean_dy + slope * mean).view(shape))
+        shift = -scale * mean_dy - slope * mean
+        dx = torch.addcmul(shift.view(shape), x, slope.view(shape)).addcmul_(dy, scale.view(shape))
         return dx, dweight if weight is not None else None, dbias if weight is not None else None, None, None

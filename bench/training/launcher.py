@@ -22,8 +22,8 @@ from pathlib import Path
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std, SubprocessContext
 
-from bench.files import dump_json, parse_json
-from bench.runs.claim import newest_claim
+from bench.files import dump_json, parse_json, write_atomic
+from bench.runs.claim import ClaimFile, newest_claim
 from bench.runs.store import RunDir
 from bench.team import LOST
 from bench.training import start
@@ -49,9 +49,10 @@ def launch(orders: Orders, signals: list[int]) -> str:
 
     `signals`: those that came, to which the caller's handlers add.
     """
-    n, host = orders.devices, platform.node()
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": str(n)}
+    world, n, host = orders.devices, orders.devices // orders.nodes, platform.node()
+    first = orders.node * n
+    store = TCPStore(_address(orders.nodes), 0, is_master=True, wait_for_workers=False) if orders.node == 0 else None
+    place = {**_meet(orders, store), "WORLD_SIZE": str(world), "TORCH_CPP_LOG_LEVEL": "ERROR"}
     with tempfile.TemporaryDirectory(prefix="bench-ranks-") as folder:
         args = {}
         for rank in range(n):
@@ -62,9 +63,9 @@ def launch(orders: Orders, signals: list[int]) -> str:
             "rank",
             sys.executable,
             args,
-            {rank: {**place, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(n)},
+            {rank: {**place, "RANK": str(first + rank), "LOCAL_RANK": str(rank)} for rank in range(n)},
             DefaultLogsSpecs(folder, tee=Std.ERR),
-            {rank: f"rank {rank} on {host}: " for rank in range(n)},
+            {rank: f"rank {first + rank} on {host}: " for rank in range(n)},
         )
         processes.start()
         pids = processes.pids()
@@ -78,11 +79,31 @@ def launch(orders: Orders, signals: list[int]) -> str:
             time.sleep(POLL_SECONDS)
         died = {rank: failure.exitcode for rank, failure in ended.failures.items()}
         # the last line is the one that is told: who died first, and not as another was missing
-        order = sorted(died, key=lambda rank: (rank in processes.first, died[rank] != LOST))
-        lines = [f"rank {rank} of {n} on {host} {_end(died[rank], _last_line(ended.stderrs[rank]))}" for rank in order]
+        order = sorted(died, key=lambda rank: (died[rank] != LOST, rank in processes.first))
+        lines = [
+            f"rank {first + rank} of {world} on {host} {_end(died[rank], _last_line(ended.stderrs[rank]))}"
+            for rank in order
+        ]
     if lines:
         _log(orders, pids, lines)
     return "\n".join(lines)
+
+
+def _address(nodes: int) -> str:
+    """How the processes of a run reach this machine."""
+    return "127.0.0.1" if nodes == 1 else platform.node()
+
+
+def _meet(orders: Orders, store: TCPStore | None) -> dict[str, str]:
+    """torch's variables for where the store is. The first node has it, at a port that is free, and tells the others."""
+    meeting = Path(orders.meeting)
+    if store is None:
+        place: dict[str, str] = parse_json(meeting.read_text())
+        return place
+    place = {"MASTER_ADDR": _address(orders.nodes), "MASTER_PORT": str(store.port)}
+    if orders.meeting:
+        write_atomic(meeting, dump_json(place).encode())
+    return place
 
 
 def _pass_on(number: int, pids: Mapping[int, int]) -> None:
@@ -106,9 +127,15 @@ def _log(orders: Orders, pids: Mapping[int, int], lines: list[str]) -> None:
     """Add the lines to the log of the run that the processes were at."""
     for run in map(RunDir, map(Path, orders.runs)):
         claim = None if run.ended() else newest_claim(run.path)
-        if claim and claim.here and claim.owner.get("pid") == pids[0]:
+        job = os.environ.get("SLURM_JOB_ID")
+        if claim and ((claim.here and claim.owner.get("pid") == pids[0]) or (job and _job(claim) == job)):
             with run.log.open("a", encoding="utf-8") as log:
                 log.writelines(f"{time.strftime('%Y-%m-%d %H:%M:%S')},000 ERROR {line}\n" for line in lines)
+
+
+def _job(claim: ClaimFile) -> object:
+    job = claim.owner.get("job")
+    return job.get("id") if isinstance(job, dict) else None
 
 
 def main() -> None:

@@ -30,3 +30,9 @@ class Orders:
     """Which one of the workers side by side this is; GPUs are shared out by it."""
     devices: int = 1
     """Devices of each run, with a process each."""
+    nodes: int = 1
+    """Machines among which these are shared out."""
+    node: int = 0
+    """Which of them this is; the first, 0, starts the work, and the others join."""
+    meeting: str = ""
+    """Path of a file in which the first node says where to meet (bench.training.launcher); one for each start."""

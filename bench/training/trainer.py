@@ -165,7 +165,10 @@ class Trainer:
         logged = self.forward(x1, x2, labels)
         self.optimizer.zero_grad(set_to_none=True)
         logged["loss"].backward()
-        self.team.add_up(p for group in self.optimizer.param_groups for p in group["params"])
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.team.add_up(trained)
+        if config.optim.clip_norm:
+            torch.nn.utils.clip_grad_norm_(trained, config.optim.clip_norm)  # of the whole gradient, on every device
         self.optimizer.step()
         self.method.after_step(self.step / (self.epochs * self.steps_per_epoch))
         self.online.step(labels)

@@ -490,6 +490,17 @@ def test_the_untrained_backbone_of_random_is_the_initial_one(start: Callable[...
     assert result.metrics.online_linear_top1 is None
 
 
+@pytest.mark.parametrize("most", [0.01, 1e6])
+def test_a_gradient_longer_than_clip_norm_is_scaled_to_it(start: Callable[..., Trainer], most: float) -> None:
+    def gradient(**settings: str) -> Tensor:
+        job = start("byol", **settings)
+        job._train_step(torch.arange(64), 0, 0)
+        return torch.cat([p.grad.flatten() for p in job.method.parameters() if p.grad is not None])
+
+    free, clipped = gradient(), gradient(optim__clip_norm=str(most))
+    torch.testing.assert_close(clipped, free * min(1, most / float(free.norm())), rtol=1e-4, atol=1e-9)
+
+
 def test_the_result_is_strict_json_with_the_contracts_metrics(start: Callable[..., Trainer]) -> None:
     result = to_the_end(start("raft"))
     assert Outcome(**json.loads(dump_json(result.model_dump()))) == result
