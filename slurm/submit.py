@@ -13,6 +13,7 @@ from rich.console import Console
 
 from bench.errors import UserError
 from bench.files import write_atomic
+from bench.planning import plan
 from bench.planning.request import Request
 from bench.runs import provenance, status, store
 from bench.runs.claim import newest_claim
@@ -78,6 +79,8 @@ def _submit(sweep: Sweep, facts: dict[str, str], console: Console) -> int:
     selection = select(sweep)
     tasks = selection.tasks(sweep.runs_per_job)
     if not tasks:
+        if not sweep.work.keys:
+            plan.write(sweep.planned, sweep.results)  # another label reaches runs that are done
         print_runs(sweep, selection, console)
         console.print("nothing to submit")
         return int(bool(status.BAD & set(selection.states.values())))

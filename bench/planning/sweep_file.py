@@ -56,9 +56,9 @@ def options(file: Path | None, flags: Mapping[str, Any]) -> SweepOptions:
         if key in values["set"]:
             raise UserError(f"{key} is both set and searched: name it in --set or in --grid")
     if file and values.get("entry"):
-        _check_searched(file, values["entry"], values["grid"], own)
         if "method" in given:
             values |= _selected(file, loaded, given["method"])
+        _check_named_once(file, loaded["entry"], values, own)
     elif not values.get("method"):
         raise UserError("which methods? give --method, or a sweep file with a line: method = [...]")
     return SweepOptions.of(values)
@@ -86,17 +86,17 @@ def _rows(methods: str, own: list[Entry]) -> list[Entry]:
     return [*map(Entry, plan.parse_methods(methods) if methods else ()), *own]
 
 
-def _check_searched(
-    file: Path, own: list[Entry], grid: Mapping[str, Any], flags: Mapping[str, Mapping[str, Any]]
+def _check_named_once(
+    file: Path, of_file: list[Entry], values: Mapping[str, Any], flags: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    """Raises UserError if something else sets or searches what an entry sets: its label would not say what it is."""
-    for number, entry in enumerate(own, start=1):
+    """Raises UserError if a flag or the grid has what an entry sets: its label would not say what it is."""
+    for entry in values["entry"]:
         for key in entry.overrides:
-            flag = next((name for name in ("set", "grid") if key in flags[name]), "")
-            if flag:
-                raise UserError(f"--{flag} {key}: entry {entry.name!r} of {file} sets it; change it there")
-            if key in grid:
-                line = line_of(file, key.rpartition(".")[2], "entry", number)
+            for name in ("set", "grid"):
+                if key in flags[name]:
+                    raise UserError(f"--{name} {key}: entry {entry.name!r} of {file} sets it; change it there")
+            if key in values["grid"]:
+                line = line_of(file, key.rpartition(".")[2], "entry", 1 + of_file.index(entry))
                 raise UserError(f"{file}:{line}: entry {entry.name!r} sets {key}, which [grid] searches: name it once")
 
 
@@ -114,12 +114,11 @@ def _selected(file: Path, loaded: Mapping[str, Any], methods: str) -> dict[str, 
 
 def _line_of_setting(file: Path, asked: SweepOptions, problem: str) -> int:
     """The line of the setting that a problem is about; 0 if it is about none in the file."""
-
-    for number, entry in enumerate(asked.entry, start=1):
+    for entry in asked.entry:
         for key, value in entry.overrides.items():
             signs = (f"{key}={value!r}", f"key {key!r}", f"key of {entry.method} {key!r}")
             if any(sign in problem for sign in signs):
-                return line_of(file, key.rpartition(".")[2], "entry", number)
+                return line_of(file, key.rpartition(".")[2], "entry", 1 + load(file)["entry"].index(entry))
     for table, keys in (("set", asked.set), ("grid", asked.grid)):
         for key in keys:
             if repr(key) in problem or f"{key}=" in problem:

@@ -215,6 +215,19 @@ def test_dry_names_the_rows_of_the_leaderboard(fake: Fake, tmp_path: Path, conso
     assert f"  random-{config_hash}  untrained, small  data.size=8: 2 new (seeds 0-1)" in text(console)
 
 
+def test_another_label_reaches_runs_that_are_done_though_nothing_is_submitted(
+    fake: Fake, tmp_path: Path, console: Console
+) -> None:
+    request = sweep(tmp_path, 1)
+    (run,) = plan.write(request.planned, request.results)
+    (run.path / "claim-1.json").write_text('{"released": true}')
+    run.result.write_text(json.dumps(fake_result(run.run_id)))
+    relabelled = replace(request, planned=[{**planned, "entry": "new"} for planned in request.planned])
+    assert submit.submit(relabelled, console) == 0
+    assert "nothing to submit" in text(console)
+    assert json.loads(run.config.read_text())["entry"] == "new"
+
+
 def test_dry_shows_the_script_that_is_sent(fake: Fake, tmp_path: Path, console: Console) -> None:
     request = sweep(tmp_path)
     submit.dry(request, console)

@@ -189,6 +189,13 @@ def test_the_flag_for_methods_selects_entries(table: Path) -> None:
         sweep_file.options(table, {"method": "dino"})
 
 
+def test_only_selected_entries_are_looked_at_and_lines_are_the_files(table: Path) -> None:
+    assert len(rows(table, {"method": "raft", "grid": ["method.tau=0.9,0.99"]})) == 4  # byol's entry sets it
+    table.write_text(ENTRIES.replace("method.tau = 0.999", "method.tau = 9"))
+    with pytest.raises(UserError, match=r"table.toml:20: byol's method.tau='9'"):
+        rows(table, {"method": "byol"})
+
+
 def test_labels_are_no_part_of_a_run_id(table: Path) -> None:
     runs = sweep_file.planned(table, sweep_file.options(table, {}))
     own = {"method": "byol", "set": ["train.epochs=2", "optim.lr=0.5", "method.tau=0.999"]}
