@@ -44,11 +44,13 @@ class Processes(SubprocessContext):
         super().close(death_sig, timeout)
 
 
-def launch(orders: Orders, signals: list[int]) -> str:
-    """Execute orders with a process a device; returns why they did not come to the end, "" if they did.
+def launch(orders: Orders, signals: list[int], module: str = "bench.training.worker") -> str:
+    """Execute orders with a process a device, of `module`; returns why they did not come to the end, "" if they did.
 
     `signals`: those that came, to which the caller's handlers add.
     """
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = ""  # those are the caller's
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)  # it is told here
     world, n, host = orders.devices, orders.devices // orders.nodes, platform.node()
     first = orders.node * n
     store = TCPStore(_address(orders.nodes), 0, is_master=True, wait_for_workers=False) if orders.node == 0 else None
@@ -58,7 +60,7 @@ def launch(orders: Orders, signals: list[int]) -> str:
         for rank in range(n):
             own = Path(folder, f"{rank}.json")
             own.write_text(dump_json(asdict(replace(orders, parent=os.getpid(), slot=orders.slot * n + rank))))
-            args[rank] = (start.__file__, "bench.training.worker", str(own))
+            args[rank] = (start.__file__, module, str(own))
         processes = Processes(
             "rank",
             sys.executable,
@@ -143,8 +145,6 @@ def main() -> None:
     signals: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
         signal.signal(number, lambda number, _: signals.append(number))
-    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = ""  # those are ours
-    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
     sys.exit(launch(Orders(**parse_json(sys.stdin.read())), signals) or 0)
 
 

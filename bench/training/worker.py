@@ -64,7 +64,7 @@ def work(orders: Orders, stop: Callable[[], bool], team: Team = ALONE) -> None:
     """
     if orders.code and (changed := provenance.code_changes(orders.code)):
         raise UserError(f"the code is not what was submitted: {', '.join(changed)} changed")
-    device = _device(orders)
+    device = device_of(orders)
     attempt = provenance.attempt(provenance.fingerprints(), orders.commit, orders.dirty, device, team.world)
     for path in orders.runs:
         if team.any(stop()):
@@ -197,7 +197,8 @@ def _to_the_end(
     log.info("done: %s", result.metrics.told())
 
 
-def _device(orders: Orders) -> torch.device:
+def device_of(orders: Orders) -> torch.device:
+    """The device of the process that is told these. Raises UserError if there is none."""
     if orders.device not in ("auto", "cuda"):
         return torch.device(orders.device)
     if count := torch.cuda.device_count():
@@ -235,7 +236,7 @@ def _team(orders: Orders) -> Team:
         return ALONE
     from bench.training.distributed import Ranks
 
-    team = Ranks(_device(orders))
+    team = Ranks(device_of(orders))
     if team.rank:
         log.setLevel(logging.ERROR)  # the first process says what there is to say of the run
     return team

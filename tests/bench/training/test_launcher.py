@@ -16,7 +16,7 @@ from bench.planning import plan
 from bench.runs import store
 from bench.runs.result import Result
 from bench.runs.store import RunDir
-from bench.training import launcher, start, worker
+from bench.training import launcher, speed_devices, start, worker
 from bench.training.orders import Orders
 
 pytestmark = [
@@ -138,3 +138,12 @@ def test_a_run_that_fails_in_all_processes_is_noted_as_failed(tmp_path: Path) ->
     run.config.write_text(run.config.read_text().replace('"epochs": 3', '"epochs": 4'))
     assert launcher.launch(orders(run), []) == ""
     assert "config.json does not belong to" in run.error.read_text()
+
+
+def test_speed_on_several_devices_is_told_against_one() -> None:
+    (run,) = plan.plan(["byol"], [0], "quick", SETTINGS, {}, "x")
+    told = speed_devices.measure(run, "cpu", 2, seconds=1)
+    assert told["devices"] == 2 and told["rounds"] >= speed_devices.LEAST
+    assert told["efficiency"] == pytest.approx(told["step_images_per_second"] / told["one_device_images_per_second"])
+    assert 0 < told["communication_share"] < 1
+    assert "efficiency" in speed_devices.describe(told)
