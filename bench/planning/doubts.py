@@ -35,7 +35,9 @@ def _found(config: RunConfig, n_images: int, n_labelled: int, cpu: bool) -> list
         found.append(f"eval.knn_k={config.eval.knn_k}: there are {n_labelled} labelled images; all of them vote")
     if data.skip_bad and image_folder(data.name) is None:
         found.append(f"data.skip_bad=true: no effect on {data.name}, only on image folders")
-    if not config.backbone.zero_init and "resne" not in config.backbone.name:
+    if not config.backbone.zero_init and config.backbone.weights:
+        found.append("backbone.zero_init=false: no effect with backbone.weights")
+    elif not config.backbone.zero_init and "resne" not in config.backbone.name:
         found.append(f"backbone.zero_init=false: no effect on {config.backbone.name}, only on ResNets")
     if config.train.precision == "bfloat16" and cpu and not _has_bfloat16():
         found.append("train.precision=bfloat16: this CPU has no instructions for it, several times slower than float32")

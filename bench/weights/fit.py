@@ -61,7 +61,7 @@ def fit(tensors: Mapping[str, Tensor], network: nn.Module, what: str, prefix: st
     told = [f"keys under {first[:-1]}"] * bool(first)
     told += [f"the same weights under {_listed(others)}"] * bool(others)
     told += weights.told
-    told += [f"left out, not under it: {_grouped(far)}"] * bool(far)
+    told += [f"left out, not under it: {_grouped(far, places)}"] * bool(far)
     return Weights(weights.state, weights.content_hash, tuple(told))
 
 
@@ -170,9 +170,13 @@ def _listed(places: Mapping[str, Any] | Sequence[str]) -> str:
     return few([place.removesuffix(".") or "." for place in sorted(places)], 6)
 
 
-def _grouped(keys: Sequence[str]) -> str:
-    """Keys that have a parent are told by its first three parts."""
-    return _counts(Counter(".".join(key.split(".")[:-1][:3]) or key for key in keys))
+def _grouped(keys: Sequence[str], places: Mapping[str, Any]) -> str:
+    """Keys of another network of the file are told by its prefix, others by their parents' first three names."""
+    groups: Counter[str] = Counter()
+    for key in keys:
+        place = next((place for place in places if place and key.startswith(place)), "")
+        groups[place.removesuffix(".") or ".".join(key.split(".")[:-1][:3]) or key] += 1
+    return _counts(groups)
 
 
 def _counts(groups: Counter[str]) -> str:

@@ -52,6 +52,10 @@ def test_presets_do_what_they_say(preset: str, method: str) -> None:
             {"backbone__name": "test_efficientnet", "backbone__stem": "imagenet", "backbone__zero_init": "false"},
             "backbone.zero_init=false: no effect on test_efficientnet",
         ),
+        (
+            {"backbone__weights": "file:w.pth", "backbone__zero_init": "false"},
+            "backbone.zero_init=false: no effect with backbone.weights",
+        ),
     ],
 )
 def test_settings_without_their_effect_are_told(settings: dict[str, Any], start: str) -> None:

@@ -172,6 +172,13 @@ def test_of_several_networks_one_is_to_be_chosen(network: nn.Module, state: Stat
         fit(file, network, "file:w.pth", "teach")
 
 
+def test_another_network_of_the_file_is_told_as_one(network: nn.Module, state: State) -> None:
+    file = {**under("model.backbone.", state), **under("model.backbone_momentum.", others(state))}
+    n = len(state)
+    told = ("keys under model.backbone", f"left out, not under it: model.backbone_momentum ({n} tensors)")
+    assert fit(file, network, "w", "model.backbone").told == told
+
+
 def test_a_network_beside_its_momentum_copy(network: nn.Module, state: State) -> None:
     file = {**state, **under("momentum.", others(state))}
     with pytest.raises(UserError, match=r"several networks fit, under \., momentum; choose one as in w#\."):
