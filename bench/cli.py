@@ -13,7 +13,7 @@ import typer
 
 from bench.errors import UserError, unknown
 from bench.planning.catalog import KINDS
-from bench.planning.flags import DataDir, Results, RetryFailed, SweepFile, takes
+from bench.planning.flags import DataDir, Results, RetryFailed, SweepFile, storable, takes
 from bench.planning.options import EvaluateOptions, SweepOptions
 from bench.report import FORMATS
 
@@ -143,6 +143,22 @@ def report(
     """Write tables, figures and a page from the run directories alone, and print the leaderboard."""
     names = _known(results, experiments or [])
     _report(results, names, _split(formats), _split(columns) if columns else None, metric)
+
+
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="A finished run: its directory, EXPERIMENT/RUN_ID, or a run id.")],
+    to: Annotated[Path, typer.Option(help="A folder that is not there yet, or empty.", callback=storable)],
+    results: Results = Path("results"),
+    data_dir: DataDir = Path("data"),
+) -> None:
+    """Write a run's encoder to a folder that timm loads, or that says how to rebuild it, with a model card."""
+    from bench.export import find
+
+    record = find.done_run(run, results)
+    from bench.export import folder  # torch with it
+
+    print("wrote " + ", ".join(map(str, folder.export(record, to, data_dir))))
 
 
 @app.command("list")

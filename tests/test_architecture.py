@@ -15,6 +15,7 @@ FLOORS = [  # a room imports from the floors below it, and from itself
     ("slurm",),
     ("bench.training",),
     ("bench.planning",),
+    ("bench.export",),
     ("bench.report",),
     ("bench.evaluation",),
     ("bench.data",),

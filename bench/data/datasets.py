@@ -33,29 +33,45 @@ class Entry(NamedTuple):
     """None: as many as are found."""
     reader: str
     """module:name of a function (DataConfig, data directory) -> the training split, a function that reads the test."""
+    licence: str = ""
+    """Of the images, as their authors state it; "": not known here."""
 
 
+NO_LICENCE = "none stated by its authors"
 DATASETS = {
     "digits": Entry(
         "Digits",
         "1,797 handwritten digits, 8x8 gray, 10 classes; comes with scikit-learn, needs no download",
         1_438,
         "bench.data.digits:read",
+        "CC BY 4.0 (UCI, Optical Recognition of Handwritten Digits)",
     ),
-    "cifar10": Entry("CIFAR-10", "60,000 photographs, 32x32, 10 classes", 50_000, "bench.data.downloads:cifar10"),
-    "cifar100": Entry("CIFAR-100", "60,000 photographs, 32x32, 100 classes", 50_000, "bench.data.downloads:cifar100"),
+    "cifar10": Entry(
+        "CIFAR-10", "60,000 photographs, 32x32, 10 classes", 50_000, "bench.data.downloads:cifar10", NO_LICENCE
+    ),
+    "cifar100": Entry(
+        "CIFAR-100", "60,000 photographs, 32x32, 100 classes", 50_000, "bench.data.downloads:cifar100", NO_LICENCE
+    ),
     "stl10": Entry(
         "STL-10",
         "13,000 labelled photographs, 96x96, 10 classes, and 100,000 unlabelled ones for pre-training",
         105_000,  # 100,000 of them unlabelled
         "bench.data.downloads:stl10",
+        NO_LICENCE,
     ),
-    "svhn": Entry("SVHN", "99,289 house-number digits, 32x32, 10 classes", 73_257, "bench.data.downloads:svhn"),
+    "svhn": Entry(
+        "SVHN",
+        "99,289 house-number digits, 32x32, 10 classes",
+        73_257,
+        "bench.data.downloads:svhn",
+        "for non-commercial use only",
+    ),
     "fashion_mnist": Entry(
         "Fashion-MNIST",
         "70,000 pieces of clothing, 28x28 gray, 10 classes",
         60_000,
         "bench.data.downloads:fashion_mnist",
+        "MIT",
     ),
     "folder:PATH": Entry(
         "image folder",

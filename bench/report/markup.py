@@ -41,25 +41,25 @@ _TEX_HEAD = r"""% Compile as it is, or \input it into a document with \usepackag
 
 def markdown(tables: Tables, experiments: list[str], columns: list[str]) -> str:
     """GitHub's tables, the best number in bold; footnotes as lists."""
-    parts = [f"# Leaderboard: {_md(', '.join(experiments))}\n"]
+    parts = [f"# Leaderboard: {md_text(', '.join(experiments))}\n"]
     for section in sections(tables, columns, every_point=True):
-        lines = [f"## {_md(section.title)}\n", _md_row(section.header)]
+        lines = [f"## {md_text(section.title)}\n", _md_row(section.header)]
         lines.append("|" + "|".join("---" if name in TEXT else "---:" for name in section.header) + "|")
         for r, row in enumerate(section.rows):
             lines.append(_md_row(row, {c for i, c in section.bold if i == r}))
-        parts.append("\n".join([*lines, "", *(f"- {_md(note)}" for note in section.notes), ""]))
+        parts.append("\n".join([*lines, "", *(f"- {md_text(note)}" for note in section.notes), ""]))
     if len(tables.problems):
-        listed = (f"- {_md(f'{p.experiment}/{p.path}: {p.reason}')}" for p in tables.problems.itertuples())
+        listed = (f"- {md_text(f'{p.experiment}/{p.path}: {p.reason}')}" for p in tables.problems.itertuples())
         parts.append("\n".join(["## Files that could not be used as found\n", *listed, ""]))
     return "\n".join(parts)
 
 
 def _md_row(cells: Iterable[str], bold: Iterable[int] = ()) -> str:
-    texts = [f"**{_md(cell)}**" if i in bold else _md(cell) for i, cell in enumerate(cells)]
+    texts = [f"**{md_text(cell)}**" if i in bold else md_text(cell) for i, cell in enumerate(cells)]
     return f"| {' | '.join(texts)} |"
 
 
-def _md(text: str) -> str:
+def md_text(text: str) -> str:
     """Text that Markdown shows as it is: no markup, no HTML, no column break, on one line."""
     text = " ".join(text.split())
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
 
 Floats = NDArray[np.float64]
 
@@ -69,6 +70,12 @@ def summarise(scores: ArrayLike) -> Summary:
     sd = float(values.std(ddof=1))
     half = half_interval(sd, n)
     return Summary(n, mean, sd, mean - half, mean + half)
+
+
+def wilson(percent: float, n: int) -> tuple[float, float]:
+    """95 % interval, in percent, of a share of n images (Wilson 1927): how well so many tell it, seeds aside."""
+    low, high = proportion_confint(percent / 100 * n, n, 1 - CONFIDENCE, method="wilson")
+    return 100 * float(low), 100 * float(high)
 
 
 def paired(a: ArrayLike, b: ArrayLike) -> Paired:

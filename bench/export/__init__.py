@@ -1,0 +1,1 @@
+"""What leaves a finished run: its encoder as a folder with a card."""
