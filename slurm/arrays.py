@@ -27,7 +27,7 @@ UNLIMITED = 10**6  # submitit's own limit of timeouts: ours counts progress inst
 
 def script(sweep: Sweep, folder: Path, tasks: int, **changes: Any) -> str:
     """The batch script, as submitit makes it."""
-    parallel = sweep.options.max_parallel or tasks
+    parallel = sweep.request.options.max_parallel or tasks
     command = f"{PYTHON} submitit.core._submit {shlex.quote(str(folder))}"
     array: dict[str, Any] = {"map_count": tasks, "array_parallelism": parallel} if tasks > 1 else {}
     return _make_sbatch_string(command=command, folder=folder, **array, **{**sweep.parameters(), **changes})
@@ -38,7 +38,7 @@ def submit_all(sweep: Sweep, made: submission.Submission, chunks: list[range]) -
     try:
         for chunk in chunks:
             changes = {"job_name": made.job_name}
-            if sweep.options.max_parallel and made.arrays:
+            if sweep.request.options.max_parallel and made.arrays:
                 changes["dependency"] = f"afterany:{made.arrays[-1].job}"
             text = script(sweep, made.folder, len(chunk), **changes)
             with _undisturbed():

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from bench.runs import claim, store
 from bench.runs.provenance import code_changes
+from bench.runs.work import work
 from bench.training.workers import LocalWorkers
 from slurm import commands
 from slurm.ledger import Ledger, measure
@@ -71,7 +72,7 @@ class Task:
         return DelayedSubmission(Task(self.folder, self.index))
 
 
-class Work(Enum):
+class Left(Enum):
     """What there is to do for a task."""
 
     NOW = auto()
@@ -86,32 +87,33 @@ class Execution:
 
     def __init__(self, submission: Submission, index: int, started: float, stop: Signals) -> None:
         self.submission, self.stop = submission, stop
-        self.runs = [store.RunDir(submission.experiment / "runs" / run_id) for run_id in submission.tasks[index]]
+        self.work = work(submission.evaluations)
+        self.runs = [self.work.place(submission.experiment, run_id) for run_id in submission.tasks[index]]
         self.job = os.environ["SLURM_JOB_ID"]
         self.limit = commands.end_of(self.job) or started + 60 * submission.minutes
         """When SLURM will kill us, seconds since the epoch."""
-        self.ledger = Ledger(submission.folder, index, measure(self.runs))
+        self.ledger = Ledger(submission.folder, index, measure(self.runs, self.work))
         self.passes = Passes(submission, index)
         self.seen: dict[str, claim.ClaimFile] = {}
         """Others' claims on our runs, as first seen."""
 
     def to_the_end(self) -> str:
         """Work until every run has ended; else requeue (SystemExit) or give up (ledger.GiveUp)."""
-        while (work := self._work()) is not Work.NONE:
+        while (left := self._left()) is not Left.NONE:
             if self._near_the_limit() or self.stop:
                 break
-            if work is Work.LATER:
+            if left is Left.LATER:
                 time.sleep(POLL_SECONDS)
                 continue
             deaths = self._pass()
-            if not (self.stop or self._near_the_limit()) and self._work() is Work.NOW:
+            if not (self.stop or self._near_the_limit()) and self._left() is Left.NOW:
                 died = f"workers ended with status {', '.join(map(str, deaths))}" if deaths else "workers stopped early"
-                self.ledger.attempt(measure(self.runs), died)
-        if self._work() is Work.NONE:
+                self.ledger.attempt(measure(self.runs, self.work), died)
+        if self._left() is Left.NONE:
             return self._summary()
         timeout = self._near_the_limit(EARLY_SECONDS)
         if timeout:
-            self.ledger.attempt(measure(self.runs), f"time limit of {self.submission.minutes} minutes")
+            self.ledger.attempt(measure(self.runs, self.work), f"time limit of {self.submission.minutes} minutes")
         self.ledger.close()
         if not timeout and not self.stop.requeue:
             self._wait_for_scancel()
@@ -128,25 +130,25 @@ class Execution:
         if self.submission.on_code_change == "refuse":
             raise self.ledger.give_up(f"code changed since submission ({files}); submit again to use it")
 
-    def _work(self) -> Work:
+    def _left(self) -> Left:
         waiting = False
         for run in self.runs:
-            state = store.read_run(run).state
+            state = self.work.read(run).state
             if state in store.CLAIMABLE:
-                return Work.NOW
-            if state == "running" and (owner := claim.newest_claim(run.path)):
+                return Left.NOW
+            if state == "running" and (owner := self.work.owner(run)):
                 waiting |= self._may_end(run, owner)
-        return Work.LATER if waiting else Work.NONE
+        return Left.LATER if waiting else Left.NONE
 
     def _may_end(self, run: store.RunDir, owner: claim.ClaimFile) -> bool:
         """Whether to wait for another's claim: it may be dead (no beat yet since we look), or be our former self's.
 
-        A run that a live stranger executes is left to it.
+        A run that a live stranger trains is left to it; one that judges it may be at other evaluations than ours.
         """
         first = self.seen.setdefault(run.run_id, owner)
         job = owner.owner.get("job")
         ours = isinstance(job, dict) and job.get("id") == self.job
-        return ours or (first.number == owner.number and first.modified == owner.modified)
+        return ours or bool(self.work.keys) or (first.number == owner.number and first.modified == owner.modified)
 
     def _near_the_limit(self, early: float = 0) -> bool:
         return time.time() > self.limit - self.submission.margin - early
@@ -157,7 +159,7 @@ class Execution:
         Workers look at the code too, once they have read it: it may be edited while they start.
         """
         self._check_code()
-        orders = orders_of(self.submission, sorted(self.runs, key=_left_by_the_dead))
+        orders = orders_of(self.submission, sorted(self.runs, key=self._left_by_the_dead))
         if orders.nodes > 1:
             orders = self.passes.begin(orders)
         jobs = min(self.submission.concurrent, len(self.runs))
@@ -202,18 +204,17 @@ class Execution:
                 sys.exit(1)
 
     def _summary(self) -> str:
-        states = [store.read_run(run).state for run in self.runs]
+        states = [self.work.read(run).state for run in self.runs]
         text = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
         self.ledger.close()
         self.passes.end()
         say(f"nothing left to do: {text}")
         return text
 
-
-def _left_by_the_dead(run: store.RunDir) -> bool:
-    """Whether its last owner died, of it or with it: such a run waits until the others of its job had their turn."""
-    owner = claim.newest_claim(run.path)
-    return owner is not None and not owner.owner.get("released") and not claim.is_alive(owner)
+    def _left_by_the_dead(self, run: store.RunDir) -> bool:
+        """Whether its last owner died, of it or with it: such a run waits until others of its job had their turn."""
+        owner = self.work.owner(run)
+        return owner is not None and not owner.owner.get("released") and not claim.is_alive(owner)
 
 
 def say(message: str) -> None:

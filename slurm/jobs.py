@@ -12,14 +12,16 @@ from slurm.ledger import gave_up
 from slurm.submission import CANCELLED, Submission, read_all
 
 
-def jobs_of(experiment: Path, runs: Collection[str]) -> tuple[dict[str, Job], list[str]]:
+def jobs_of(experiment: Path, runs: Collection[str], keys: Collection[str] = ()) -> tuple[dict[str, Job], list[str]]:
     """What SLURM says about these runs of an experiment: {run id: job}, and notes on what could not be asked.
 
+    keys: of evaluations; then only jobs count that make all of them, and otherwise only jobs that train.
     A run that was never submitted has no entry. A job that is queued or running counts before one that ended, then
     the newest does.
     """
     submissions, notes = read_all(experiment)
     wanted = set(runs)
+    submissions = [s for s in submissions if (set(keys) <= {*s.evaluations} if keys else not s.evaluations)]
     submissions = [s for s in submissions if not wanted.isdisjoint(run for task in s.tasks for run in task)]
     if not submissions:
         return {}, notes

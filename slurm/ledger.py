@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench.files import dump_json, is_number, parse_json, write_atomic
-from bench.runs import claim, store
+from bench.files import dump_json, parse_json, write_atomic
+from bench.runs import store
+from bench.runs.work import TRAINING, Work
 from slurm.submission import OTHER_VERSION
 
 MAX_IDLE = 3  # further attempts after one without progress
@@ -26,7 +27,7 @@ class Progress:
     """How far the runs of a task are; both numbers only grow while there is progress."""
 
     ended: int
-    """Runs done or failed."""
+    """Runs done or failed; of runs that are judged, evaluations."""
     steps: int
     """Optimizer steps, over all runs."""
 
@@ -39,15 +40,10 @@ class Progress:
         return Progress(max(self.ended, other.ended), max(self.steps, other.steps))
 
 
-def measure(runs: Sequence[store.RunDir]) -> Progress:
+def measure(runs: Sequence[store.RunDir], work: Work = TRAINING) -> Progress:
     """Progress of runs, from their directories."""
-    ended = steps = 0
-    for run in runs:
-        newest = claim.newest_claim(run.path)
-        ended += run.result.exists() or run.error.exists()
-        noted = newest.owner.get("step") if newest else 0
-        steps += int(max(run.last_epoch().get("step", 0), noted if is_number(noted) else 0))
-    return Progress(ended, steps)
+    found = [work.steps(run) for run in runs]
+    return Progress(sum(ended for ended, _ in found), sum(steps for _, steps in found))
 
 
 class Ledger:

@@ -36,6 +36,7 @@ def orders_of(submission: Submission, runs: Sequence[RunDir]) -> Orders:
         data_dir=submission.data_dir,
         device=submission.device,
         log=submission.log,
+        evaluations=submission.evaluations,
         command=submission.command,
         commit=submission.commit,
         dirty=submission.dirty,

@@ -72,6 +72,8 @@ class Submission:
     devices_per_run: int = 1
     nodes: int = 1
     """Nodes of a job."""
+    evaluations: Sequence[str] = ()
+    """Keys of the evaluations that its jobs make of the runs; none: they train them."""
     pid: int = 0
     """The process that submits, on `host`."""
     schema: int = SCHEMA

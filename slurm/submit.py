@@ -30,9 +30,9 @@ LOCK_SECONDS = 60
 def dry(request: Request, console: Console) -> int:
     """Print what `submit` would do: runs, jobs, script, estimate. Changes nothing, and works without SLURM."""
     sweep = Sweep.of(request)
-    _check_path(sweep.experiment)
-    selection = select(sweep)
-    print_runs(sweep, selection, console)
+    _check_path(request.experiment)
+    selection = select(request)
+    print_runs(request, selection, console)
     tasks = selection.tasks(sweep.runs_per_job)
     if not tasks:
         return 0
@@ -42,15 +42,16 @@ def dry(request: Request, console: Console) -> int:
             commands.check_partition(sweep.profile.partition)
     except commands.SlurmError as error:
         size = _array_size({}, sweep.profile)
-        console.print(f"note: {error}; arrays of at most {size} tasks, as profile {sweep.options.cluster!r} says")
+        console.print(f"note: {error}; arrays of at most {size} tasks, as profile {request.options.cluster!r} says")
     chunks = _chunks(len(tasks), size)
     shape = f"{len(chunks)} array{'s' * (len(chunks) > 1)}"
     console.print(f"{len(tasks)} jobs in {shape}, {min(sweep.runs_per_job, len(selection.todo))} runs a job")
     todo = set(selection.todo)
-    runs = [run for run in sweep.planned if run["run_id"] in todo]
-    console.print(estimate(sweep.results, runs, sweep.profile.n_gpus))
+    runs = [run for run in request.planned if run["run_id"] in todo]
+    if not request.work.keys:
+        console.print(estimate(request.results, runs, sweep.profile.n_gpus))
     console.print("script of the first array:", style="bold")
-    folder = sweep.experiment.absolute() / "jobs" / "SUBMISSION"
+    folder = request.experiment.absolute() / "jobs" / "SUBMISSION"
     console.print(arrays.script(sweep, folder, len(chunks[0])), soft_wrap=True)
     return 0
 
@@ -62,68 +63,69 @@ def submit(request: Request, console: Console) -> int:
     Raises UserError (of SLURM: with its own message).
     """
     sweep = Sweep.of(request)
-    _check_path(sweep.experiment)
+    _check_path(request.experiment)
     commands.require("sbatch", "srun", "squeue", "scancel", "scontrol")
     facts = commands.configuration()
     if sweep.profile.partition:
         commands.check_partition(sweep.profile.partition)
-    with _alone(sweep.experiment):
+    with _alone(request.experiment):
         return _submit(sweep, facts, console)
 
 
 def _submit(sweep: Sweep, facts: dict[str, str], console: Console) -> int:
-    for folder, orphans in _orphans(sweep.experiment, facts.get("ClusterName", "")):
+    request = sweep.request
+    for folder, orphans in _orphans(request.experiment, facts.get("ClusterName", "")):
         commands.cancel(orphans)
         listed = ", ".join(orphans)
         console.print(f"note: {folder.name} was interrupted while it was submitted; cancelled its {listed}")
-    selection = select(sweep)
+    selection = select(request)
     tasks = selection.tasks(sweep.runs_per_job)
     if not tasks:
-        if not sweep.work.keys:
-            plan.write(sweep.planned, sweep.results)  # another label reaches runs that are done
-        print_runs(sweep, selection, console)
+        if not request.work.keys:
+            plan.write(request.planned, request.results)  # another label reaches runs that are done
+        print_runs(request, selection, console)
         console.print("nothing to submit")
         return int(bool(status.BAD & set(selection.states.values())))
     chunks = _chunks(len(tasks), _array_size(facts, sweep.profile))
-    ready = sweep.make_ready()
+    ready = request.make_ready()
     new = [run for run in ready.runs if selection.states[run.run_id] == "new"]
     try:
         made = submission.create(
-            sweep.experiment,
+            request.experiment,
             slurm_cluster=facts.get("ClusterName", ""),
             tasks=tasks,
-            concurrent=sweep.options.concurrent,
-            devices_per_run=sweep.options.devices_per_run,
-            nodes=sweep.options.nodes,
+            concurrent=request.options.concurrent,
+            devices_per_run=request.options.devices_per_run,
+            nodes=request.options.nodes,
             minutes=sweep.profile.minutes,
             margin=sweep.profile.margin_seconds,
-            data_dir=str(sweep.data_dir.absolute()),
-            device=sweep.options.device,
-            log=livelog.parse(sweep.log),
-            command=sweep.command,
+            data_dir=str(request.data_dir.absolute()),
+            device=request.options.device,
+            log=livelog.parse(request.log),
+            command=request.command,
             commit=ready.commit,
             dirty=ready.dirty,
             code=provenance.fingerprints(),
             on_code_change=sweep.profile.on_code_change,
-            cluster=sweep.options.cluster,
+            cluster=request.options.cluster,
             profile=sweep.profile.model_dump(mode="json"),
+            evaluations=[*request.work.keys],
         )
     except UserError:
-        _unplan(sweep.experiment, new)
+        _unplan(request.experiment, new)
         raise
     todo = set(selection.todo)
-    again = [run for run in ready.runs if run.run_id in todo]
-    failed = [run for run in again if selection.states[run.run_id] == "failed"]
-    damaged = [run for run in again if selection.states[run.run_id] == "damaged"]
-    with arrays.outside_of_jobs(), _unplanned_if_refused(made, new), _failures_forgotten(failed):
-        retry(sweep.work, damaged)
+    again = [run for run in ready.runs if run.run_id in todo] if request.retry_failed else []
+    errors = [path for run in again for path in request.work.errors(run)]
+    with arrays.outside_of_jobs(), _unplanned_if_refused(made, new), _failures_forgotten(errors):
+        retry(request.work, again)
         made = arrays.submit_all(sweep, made, chunks)
     for line in ready.warnings:
         console.print(f"note: {line}", style="yellow", soft_wrap=True)
-    print_runs(sweep, selection, console)
+    print_runs(request, selection, console)
     jobs = ", ".join(f"{array.job} ({array.tasks} tasks)" for array in made.arrays)
     console.print(f"submitted {len(selection.todo)} runs in {len(tasks)} jobs: {jobs}")
-    console.print(f"bench status {sweep.experiment.name} shows how they do; logs: {made.folder}", soft_wrap=True)
+    console.print(f"bench status {request.experiment.name} shows how they do; logs: {made.folder}", soft_wrap=True)
     return 0
 
 
@@ -198,9 +200,9 @@ def _unplan(experiment: Path, runs: Sequence[store.RunDir]) -> None:
 
 
 @contextlib.contextmanager
-def _failures_forgotten(runs: Sequence[store.RunDir]) -> Iterator[None]:
-    """Take error.txt away, so that workers execute these runs once more (and no more); put it back if we fail."""
-    reasons = {run.error: run.error.read_bytes() for run in runs}
+def _failures_forgotten(errors: Sequence[Path]) -> Iterator[None]:
+    """Take these files away, so that workers try once more what they tell of; put them back if we fail."""
+    reasons = {path: path.read_bytes() for path in errors}
     for path in reasons:
         path.unlink()
     try:

@@ -1,7 +1,7 @@
 """A sweep for a cluster: its runs, what a job asks for, and which runs there is anything to submit for."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -16,14 +16,15 @@ from slurm.jobs import jobs_of
 
 
 @dataclass(frozen=True)
-class Sweep(Request):
-    """Planned runs of one experiment and how to send them to a cluster."""
+class Sweep:
+    """Work on the runs of one experiment and how to send it to a cluster."""
 
-    profile: Profile = field(kw_only=True)
+    request: Request
+    profile: Profile
 
     @classmethod
     def of(cls, request: Request) -> "Sweep":
-        """The request, with the cluster profile that it names. Raises UserError."""
+        """With the cluster profile that the request names. Raises UserError."""
         asked = request.options
         changes = {key: getattr(asked, key) for key in ("partition", "time", "gpus", "on_code_change")}
         n, nodes = asked.devices_per_run, asked.nodes
@@ -31,37 +32,35 @@ class Sweep(Request):
             raise UserError(f"--devices-per-run {n}: cannot be shared equally among --nodes {nodes}")
         if nodes > 1 and asked.concurrent > 1:
             raise UserError(f"--concurrent {asked.concurrent}: a run that has --nodes {nodes} has them for itself")
-        return cls(**vars(request), profile=clusters.load(asked.cluster, changes))
+        return cls(request, clusters.load(asked.cluster, changes))
 
     @property
     def runs_per_job(self) -> int:
         """Runs that one job executes: at least those that are side by side in it."""
-        return max(self.options.runs_per_job, self.options.concurrent)
+        return max(self.request.options.runs_per_job, self.request.options.concurrent)
 
     def parameters(self) -> dict[str, Any]:
         """submitit's names for what a job asks for."""
-        profile = self.profile
-        threads = max(run["config"]["train"]["threads"] for run in self.planned)
+        profile, options = self.profile, self.request.options
+        threads = max(run["config"]["train"]["threads"] for run in self.request.planned)
         setup = [*profile.exports(), *profile.setup]
         named = {name: getattr(profile, name) for name in ("partition", "account", "qos", "constraint", "mem")}
-        processes = self.options.devices_per_run // self.options.nodes * self.options.concurrent  # of a node
+        processes = options.devices_per_run // options.nodes * options.concurrent  # of a node
         if profile.n_gpus:
-            several = self.options.devices_per_run > 1
+            several = options.devices_per_run > 1
             named["gpus_per_node"] = profile.gpus_for(processes) if several else profile.gpus
         return {
             **{name: value for name, value in named.items() if value},
-            "job_name": f"bench-{self.experiment.name}",
+            "job_name": f"bench-{self.request.experiment.name}",
             "time": profile.minutes,
-            "nodes": self.options.nodes,
+            "nodes": options.nodes,
             "ntasks_per_node": 1,
             "cpus_per_task": profile.cpus or threads * processes,
             "signal_delay_s": profile.margin_seconds,
             "stderr_to_stdout": True,
             "wckey": None,
             "setup": setup or None,
-            "srun_args": ["--kill-on-bad-exit=1"]
-            if self.options.nodes > 1
-            else None,  # a node's task waits for another's
+            "srun_args": ["--kill-on-bad-exit=1"] if options.nodes > 1 else None,  # a node's task waits for another's
             "additional_parameters": {"requeue": True, **profile.options()},
         }
 
@@ -81,23 +80,27 @@ class Selection:
         return [self.todo[i : i + runs_per_job] for i in range(0, len(self.todo), runs_per_job)]
 
 
-def select(sweep: Request) -> Selection:
+def select(request: Request) -> Selection:
     """Leave out what is done, running or queued, and what failed unless it is to be retried."""
-    run_ids = [run["run_id"] for run in sweep.planned]
-    found = status.survey(sweep.experiment, jobs_of, set(run_ids))
+    run_ids = [run["run_id"] for run in request.planned]
+    found = status.survey(request.experiment, jobs_of, set(run_ids), request.work)
     states = dict.fromkeys(run_ids, "new") | {run.run_id: run.state for run in found.runs}
     wanted = {"new", *store.CLAIMABLE, "lost", "cancelled"}
-    wanted |= {"failed", "damaged"} if sweep.retry_failed else set()
+    if request.retry_failed:
+        wanted |= {"failed", "damaged"}
+        for run_id in (run_id for run_id, state in states.items() if state == "done"):
+            states[run_id] = request.work.read(request.work.place(request.experiment, run_id)).state
     todo = [run_id for run_id in run_ids if states[run_id] in wanted]
     return Selection(states, todo, found.notes)
 
 
-def print_runs(sweep: Request, selection: Selection, console: Console) -> None:
+def print_runs(request: Request, selection: Selection, console: Console) -> None:
     """A line for each configuration: its overrides, its seeds, and the states of its runs."""
     counts = Counter(selection.states.values())
-    console.print(f"{sweep.experiment.name}: {len(selection.states)} runs", style="bold")
+    judged = f", to be judged by {', '.join(request.work.keys)}" if request.work.keys else ""
+    console.print(f"{request.experiment.name}: {len(selection.states)} runs{judged}", style="bold", soft_wrap=True)
     groups: dict[str, list[dict[str, Any]]] = {}
-    for run in sweep.planned:
+    for run in request.planned:
         groups.setdefault(f"{run['method']}-{run['config_hash']}", []).append(run)
     for name, runs in groups.items():
         overrides = " ".join(f"{key}={value}" for key, value in runs[0]["overrides"].items())
@@ -111,5 +114,5 @@ def print_runs(sweep: Request, selection: Selection, console: Console) -> None:
         console.print(f"note: {note}", style="yellow", soft_wrap=True)
     if counts["unknown"]:
         console.print("runs whose jobs are not known are left alone", style="yellow")
-    if counts["failed"] and not sweep.retry_failed:
+    if counts["failed"] and not request.retry_failed:
         console.print(f"{counts['failed']} failed: --retry-failed executes them again", style="yellow")

@@ -2,7 +2,7 @@
 
 from bench.errors import unknown
 
-KINDS = ("methods", "presets", "datasets", "backbones", "keys")
+KINDS = ("methods", "presets", "datasets", "backbones", "evaluations", "keys")
 
 
 def rows(kind: str, method: str) -> list[tuple[str, str]]:
@@ -23,6 +23,16 @@ def rows(kind: str, method: str) -> list[tuple[str, str]]:
         from bench.config import backbones
 
         return [(name, "") for name in backbones.names()]
+    if kind == "evaluations":
+        from bench.evaluation import EVALUATIONS
+
+        found = []
+        for name, evaluation in EVALUATIONS.items():
+            found.append((name, (evaluation.__doc__ or "").split("\n")[0]))
+            for key, field in evaluation.model_fields.items():
+                default = f" (default: {field.default})" if field.default not in ("", None) else ""
+                found.append((f"  {name}.{key}", " ".join((field.description or "").split()) + default))
+        return found
     if kind == "keys":
         from bench.config.schema import keys
         from bench.planning import plan

@@ -46,6 +46,12 @@ class Asked(Part):
         """What tables call the data set; "" for the run's own."""
         return dataset_label(self.data) if self.data else ""
 
+    @property
+    def title(self) -> str:
+        """ "few draws=5 on cifar100 (few-0123abcd)"; without a data set: on the run's own."""
+        settings = "".join(f" {name}={value}" for name, value in self.settings.items())
+        return f"{self.evaluation}{settings}{f' on {self.dataset}' if self.data else ''} ({self.key})"
+
     @cached_property
     def key(self) -> str:
         """Equal for equal questions: of a folder of images the content counts, not where it lies."""

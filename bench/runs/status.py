@@ -6,7 +6,7 @@ Nothing here knows SLURM: who asks passes a function that answers for it.
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,8 +15,9 @@ from rich.live import Live
 from rich.text import Text
 
 from bench.files import file_system_time, parse_json, printable
-from bench.runs import claim, store
+from bench.runs import claim, evaluations, store
 from bench.runs.progress import planned, remaining
+from bench.runs.work import TRAINING, Judging, Work
 
 STATES = (
     "done",
@@ -50,8 +51,9 @@ class Job:
     detail: str
 
 
-Ask = Callable[[Path, Collection[str]], tuple[dict[str, Job], list[str]]]
-"""(experiment's directory, run ids) -> jobs of those that were submitted, and notes on what could not be asked."""
+Ask = Callable[[Path, Collection[str], Collection[str]], tuple[dict[str, Job], list[str]]]
+"""(experiment's directory, run ids, keys of evaluations) -> jobs of the runs that were submitted, to make all of these
+evaluations of them or, without keys, to be trained; and notes on what could not be asked."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class Survey:
     path: Path
     runs: list[StatusRow]
     notes: list[str]
+    judged: list[tuple[str, Counter[str]]] = field(default_factory=list)
+    """What each evaluation that was asked for is called, and the number of runs by state of it; planned: missing."""
 
     @property
     def name(self) -> str:
@@ -80,23 +84,62 @@ class Survey:
         """Number of runs by state."""
         return Counter(run.state for run in self.runs)
 
+    def states(self) -> set[str]:
+        """All that there are, of runs and of evaluations."""
+        return {*self.counts, *(state for _, counts in self.judged for state in counts)}
 
-def survey(experiment: Path, ask: Ask, only: Collection[str] | None = None) -> Survey:
-    """State of every run of an experiment (or of the run ids `only`)."""
-    runs = [look(run) for run in store.run_dirs(experiment) if only is None or run.run_id in only]
+
+def survey(experiment: Path, ask: Ask, only: Collection[str] | None = None, work: Work = TRAINING) -> Survey:
+    """State of every run of an experiment (or of the run ids `only`), as far as `work` on it goes."""
+    runs = [look(run, work) for run in work.places(experiment) if only is None or run.run_id in only]
     waiting = [run.run_id for run in runs if run.state in store.CLAIMABLE]
-    jobs, notes = ask(experiment, waiting) if waiting else ({}, [])
+    jobs, notes = ask(experiment, waiting, work.keys) if waiting else ({}, [])
     over = {run_id for run_id, job in jobs.items() if job.state in ("ended", "cancelled")}
     # a run may have ended between our look and the scheduler's answer
-    runs = [look(store.RunDir(experiment / "runs" / r.run_id)) if r.run_id in over else r for r in runs]
+    runs = [look(work.place(experiment, r.run_id), work) if r.run_id in over else r for r in runs]
     return Survey(experiment, [_with_job(run, jobs.get(run.run_id)) for run in runs], notes)
 
 
-def look(run: store.RunDir) -> StatusRow:
+def with_evaluations(found: Survey, ask: Ask) -> Survey:
+    """The survey with a count for each evaluation that was asked for, of runs that are done and of other encoders.
+
+    Each folder of evaluations is listed once; no more than the newest claim is read in it.
+    """
+    experiment = found.path
+    asked = evaluations.asked(experiment)
+    if not asked:
+        return found
+    work = Judging([each.key for each in asked])
+    counts = {key: Counter[str]() for key in work.keys}
+    waiting: dict[str, list[str]] = {key: [] for key in work.keys}
+    done = [store.RunDir(experiment / "runs" / run.run_id) for run in found.runs if run.state == "done"]
+    for run in [*done, *store.run_dirs(experiment, evaluations.ENCODERS)]:
+        try:
+            states, _ = work.states(run)
+        except OSError:
+            states = dict.fromkeys(work.keys, "damaged")
+        for key, state in states.items():
+            if state in store.CLAIMABLE:
+                waiting[key].append(run.run_id)
+            else:
+                counts[key][state] += 1
+    notes = list(found.notes)
+    for key, runs in waiting.items():
+        jobs, told = ask(experiment, runs, [key]) if runs else ({}, [])
+        rows = [_with_job(StatusRow(run, "planned"), jobs.get(run)) for run in runs]
+        counts[key].update(row.state for row in rows)
+        notes += [note for note in told if note not in notes]
+        notes += [f"{row.run_id}: {key}: {row.detail}" for row in rows if row.state == "lost"][:ROWS]
+    return replace(found, notes=notes, judged=[(each.title, counts[each.key]) for each in asked])
+
+
+def look(run: store.RunDir, work: Work = TRAINING) -> StatusRow:
     """What the directory alone says. Reads no more of it than that needs: there may be thousands on a slow disk."""
-    record = store.read_run(run, content=False)
+    record = work.read(run, content=False)
     detail = record.error
-    if record.state == "running" and record.owner:
+    if work.keys:
+        detail = detail or work.cells(record)[1]
+    elif record.state == "running" and record.owner:
         detail = _progress(run, record.owner)
     elif record.state == "interrupted" and (epoch := run.last_epoch().get("epoch", 0)):
         detail = f"after epoch {epoch}"
@@ -151,6 +194,11 @@ def render(surveys: Iterable[Survey]) -> Group:
                 lines.append(Text.assemble(*parts, overflow="fold"))
             if len(runs) > ROWS:
                 lines.append(Text(f"  and {len(runs) - ROWS} more {state}"))
+        for title, counts in found.judged:
+            shown = [
+                f"{counts[state]} {'missing' if state == 'planned' else state}" for state in STATES if counts[state]
+            ]
+            lines.append(Text(f"  {title}: of {sum(counts.values())} runs {', '.join(shown)}", overflow="fold"))
         lines += [Text(f"  note: {note}", style="yellow") for note in found.notes]
     return Group(*lines)
 
@@ -172,12 +220,12 @@ def show(experiments: list[Path], ask: Ask, console: Console, watch: bool) -> in
     """
 
     def take() -> list[Survey]:
-        return [survey(path, ask) for path in experiments]
+        return [with_evaluations(survey(path, ask), ask) for path in experiments]
 
     surveys = take()
     if watch:
         with Live(render(surveys), console=console, auto_refresh=False, transient=True) as live:
-            while any(OPEN & found.counts.keys() for found in surveys):
+            while any(OPEN & found.states() for found in surveys):
                 time.sleep(WATCH_SECONDS)
                 surveys = take()
                 live.update(render(surveys), refresh=True)
@@ -185,4 +233,4 @@ def show(experiments: list[Path], ask: Ask, console: Console, watch: bool) -> in
         console.print(line, soft_wrap=True)
     if any(found.counts["lost"] for found in surveys):
         console.print("lost runs: the same `bench sweep` submits them again, from their checkpoints", highlight=False)
-    return int(any(BAD & found.counts.keys() for found in surveys))
+    return int(any(BAD & found.states() for found in surveys))

@@ -192,12 +192,12 @@ def _has_runs(folder: Path) -> bool:
         return False
 
 
-def run_dirs(experiment: Path) -> list[RunDir]:
-    """All run directories of an experiment, sorted by name; foreign files beside them are not runs.
+def run_dirs(experiment: Path, folder: str = "runs") -> list[RunDir]:
+    """All run directories of an experiment (or of encoders), sorted by name; foreign files beside them are not runs.
 
     Raises UserError if we may not list them.
     """
-    runs = experiment / "runs"
+    runs = experiment / folder
     try:
         return [RunDir(Path(path)) for path in sorted(entry.path for entry in os.scandir(runs) if entry.is_dir())]
     except (FileNotFoundError, NotADirectoryError):

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from bench.files import first_line, is_number
 from bench.runs import evaluations, store
-from bench.runs.claim import is_alive, newest_claim
+from bench.runs.claim import ClaimFile, is_alive, newest_claim
 from bench.runs.evaluations import EvaluationFiles
 from bench.runs.identity import RUN_NAME
 from bench.runs.progress import duration, planned, remaining
@@ -32,8 +32,11 @@ class Work(Protocol):
     def place(self, experiment: Path, name: str) -> RunDir:
         """The directory of a run, by its id."""
 
-    def claimed(self, run: RunDir) -> Path:
-        """The folder that the process claims which is at work on it."""
+    def places(self, experiment: Path) -> list[RunDir]:
+        """All directories that there are."""
+
+    def owner(self, run: RunDir) -> ClaimFile | None:
+        """The newest claim on it for this work."""
 
     def read(self, run: RunDir, content: bool = True) -> RunRecord:
         """How far it is; without `content` by the names of files alone (bench.runs.store.read_run)."""
@@ -67,8 +70,11 @@ class Training:
     def place(self, experiment: Path, name: str) -> RunDir:
         return RunDir(experiment / "runs" / name)
 
-    def claimed(self, run: RunDir) -> Path:
-        return run.path
+    def places(self, experiment: Path) -> list[RunDir]:
+        return store.run_dirs(experiment)
+
+    def owner(self, run: RunDir) -> ClaimFile | None:
+        return newest_claim(run.path)
 
     def read(self, run: RunDir, content: bool = True) -> RunRecord:
         return store.read_run(run, content)
@@ -122,32 +128,42 @@ class Judging:
         """The directory of a run by its id, or of an encoder by its name, which is no run's id."""
         return RunDir(experiment / ("runs" if RUN_NAME.fullmatch(name) else evaluations.ENCODERS) / name)
 
-    def claimed(self, run: RunDir) -> Path:
-        return run.evaluations
+    def places(self, experiment: Path) -> list[RunDir]:
+        return [*store.run_dirs(experiment), *store.run_dirs(experiment, evaluations.ENCODERS)]
 
-    def read(self, run: RunDir, content: bool = True) -> RunRecord:
-        """planned, interrupted, running: some are missing; failed, damaged: none is, but of some there is no result."""
+    def owner(self, run: RunDir) -> ClaimFile | None:
+        return newest_claim(run.evaluations) if run.evaluations.exists() else None
+
+    def states(self, run: RunDir) -> tuple[dict[str, store.State], ClaimFile | None]:
+        """The state of each evaluation, by the names of its files, and the newest claim. Raises OSError."""
         try:
             names = set(os.listdir(run.evaluations))
         except FileNotFoundError:
             names = set()
-        except OSError as error:
-            return RunRecord(run, "damaged", error=f"cannot be read: {error.strerror}")
-        failed, damaged, missing = [], [], False
+        owner = newest_claim(run.evaluations, names) if names else None
+        missing: store.State | None = None  # known when it is needed: that takes reading the claim's time stamp
+        found: dict[str, store.State] = {}
         for files in self.files(run):
             if files.result.name in names:
-                if content and (problem := _problem(files, run)):
-                    damaged.append(f"{files.result.name}: {problem} (--retry-failed makes it again)")
+                found[files.key] = "done"
             elif files.error.name in names:
-                failed.append(f"{files.key}: {first_line(files.error)}")
+                found[files.key] = "failed"
             else:
-                missing = True
-        owner = newest_claim(run.evaluations, names) if names else None
-        if missing and owner and is_alive(owner):
-            return RunRecord(run, "running", owner=owner)
-        if missing:
-            released = owner is None or owner.owner.get("released")
-            return RunRecord(run, "planned" if released else "interrupted", owner=owner)
+                missing = missing or _without_result(owner)
+                found[files.key] = missing
+        return found, owner
+
+    def read(self, run: RunDir, content: bool = True) -> RunRecord:
+        """planned, interrupted, running: some are missing; failed, damaged: none is, but of some there is no result."""
+        try:
+            states, owner = self.states(run)
+        except OSError as error:
+            return RunRecord(run, "damaged", error=f"cannot be read: {error.strerror}")
+        if missing := {*states.values()} - {"done", "failed"}:
+            return RunRecord(run, missing.pop(), owner=owner)
+        problems = {files: _problem(files, run) for files in self.files(run) if content and states[files.key] == "done"}
+        damaged = [f"{f.result.name}: {what} (--retry-failed makes it again)" for f, what in problems.items() if what]
+        failed = [f"{f.key}: {first_line(f.error)}" for f in self.files(run) if states[f.key] == "failed"]
         state: store.State = "damaged" if damaged else "failed" if failed else "done"
         return RunRecord(run, state, error="; ".join([*damaged, *failed]), owner=owner)
 
@@ -205,6 +221,13 @@ def retry(doing: Work, runs: Sequence[RunDir]) -> None:
                 path.unlink()
             for path in doing.unreadable(record):
                 path.replace(path.with_name(f"{path.stem}.damaged.json"))
+
+
+def _without_result(owner: ClaimFile | None) -> store.State:
+    """The state of evaluations that are missing, by the newest claim on their folder."""
+    if owner is None or owner.owner.get("released"):
+        return "planned"
+    return "running" if is_alive(owner) else "interrupted"
 
 
 def _problem(files: EvaluationFiles, run: RunDir) -> str:

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from fake_results import fake_result
+from fake_results import fake_result, fake_run
 from fake_slurm import FAKE, Fake
 from rich.console import Console
 from submitit.core.utils import DelayedSubmission
 
 from bench.errors import UserError
-from bench.planning import plan
-from bench.planning.options import SweepOptions
+from bench.planning import evaluate, plan
+from bench.planning.evaluate import EvaluationRequest
+from bench.planning.options import EvaluateOptions, SweepOptions
 from bench.planning.request import Request
 from bench.runs import status, store
 from bench.runs.status import Job
@@ -655,7 +656,7 @@ def test_what_a_later_version_adds_does_not_matter(tmp_path: Path) -> None:
     made = submission.create(tmp_path / "exp", **CONTENT)
     path = made.folder / "submission.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "added": 1}))
-    assert replace(submission.read(made.folder), log=()) == made
+    assert replace(submission.read(made.folder), log=(), evaluations=()) == made
 
 
 def test_a_jobs_note_of_another_version(fake: Fake, tmp_path: Path, console: Console) -> None:
@@ -688,3 +689,78 @@ def test_a_job_runs_our_code_whatever_lies_in_its_working_directory(
     assert done.returncode == 0, done.stderr
     assert "nothing left to do: 1 " in done.stdout
     assert made.folder.joinpath("101_0_result.pkl").exists()
+
+
+def judged(tmp_path: Path, *run_ids: str, **options: Any) -> EvaluationRequest:
+    """`few` of runs "METHOD SEED" that are done."""
+    experiment = tmp_path / "results" / "exp"
+    for method, seed in () if experiment.exists() else map(str.split, run_ids):
+        fake_run(experiment, method, int(seed))
+    retry_failed = bool(options.pop("retry_failed", False))
+    asked = EvaluateOptions(**cast(Any, {"evaluations": "few", "partition": "main", **options}))
+    wanted = evaluate.wanted(asked)
+    return evaluate.request(experiment, wanted, tmp_path / "data", asked, "bench evaluate", retry_failed)
+
+
+def test_evaluations_are_submitted_like_a_sweep_and_counted(fake: Fake, tmp_path: Path, console: Console) -> None:
+    request = judged(tmp_path, "byol 0", "byol 1", "raft 0", runs_per_job=2)
+    (key,) = request.work.keys
+    experiment = request.experiment
+    runs = [run["run_id"] for run in request.planned]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench.planning.prepare.read_datasets", lambda *_: [])
+        assert submit.submit(request, console) == 0
+        made = only(tmp_path)
+        assert made.evaluations == [key] and made.tasks == [runs[:2], runs[2:]]
+        assert f"3 runs, to be judged by {key}" in text(console)
+        fake.say("squeue.out", squeue(made, t101_0="PENDING", t101_1="RUNNING"))
+        assert submit.submit(request, console) == 0
+        assert "nothing to submit" in text(console), "all are queued"
+    folder = experiment / "runs" / runs[0] / "evaluations"
+    folder.mkdir(parents=True)
+    (folder / f"{key}.json").write_text("{}")
+
+    def counts() -> dict[str, int]:
+        ((title, found),) = status.with_evaluations(status.survey(experiment, jobs_of), jobs_of).judged
+        assert title == f"few ({key})"
+        return dict(found)
+
+    assert counts() == {"done": 1, "queued": 2}
+    fake.say("squeue.out", squeue(made, t101_1="RUNNING"))
+    fake.say("sacct.out", "")
+    assert counts() == {"done": 1, "lost": 1, "queued": 1}
+    cancel.cancel(experiment, console)
+    assert fake.calls("scancel")
+
+
+def test_training_does_not_wait_for_jobs_that_judge(fake: Fake, tmp_path: Path, console: Console) -> None:
+    request = judged(tmp_path, "byol 0")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench.planning.prepare.read_datasets", lambda *_: [])
+        submit.submit(request, console)
+    run = request.planned[0]["run_id"]
+    fake.say("squeue.out", squeue(only(tmp_path), t101_0="PENDING"))
+    (key,) = request.work.keys
+    assert jobs_of(request.experiment, [run], [key])[0][run].state == "queued"
+    assert jobs_of(request.experiment, [run], [key, "knn-01234567"])[0] == {}, "that one no job makes"
+    assert jobs_of(request.experiment, [run])[0] == {}
+
+
+def test_what_failed_is_submitted_again_only_when_asked(fake: Fake, tmp_path: Path, console: Console) -> None:
+    request = judged(tmp_path, "byol 0")
+    (key,) = request.work.keys
+    folder = request.experiment / "runs" / request.planned[0]["run_id"] / "evaluations"
+    folder.mkdir(parents=True)
+    (folder / f"{key}.error.txt").write_text("no luck\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bench.planning.prepare.read_datasets", lambda *_: [])
+        assert submit.submit(request, console) == 1
+        assert (folder / f"{key}.error.txt").exists()
+        again = judged(tmp_path, "byol 0", retry_failed=True)
+        fake.say("sbatch.error", "no")
+        with pytest.raises(UserError):
+            submit.submit(again, console)
+        assert (folder / f"{key}.error.txt").exists(), "put back"
+        (fake.folder / "sbatch.error").unlink()
+        assert submit.submit(again, console) == 0
+    assert not (folder / f"{key}.error.txt").exists()

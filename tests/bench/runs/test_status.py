@@ -26,7 +26,7 @@ def make(experiment: Path, name: str, **files: object) -> RunDir:
     return run
 
 
-def nobody(experiment: Path, runs: Collection[str]) -> tuple[dict[str, Job], list[str]]:
+def nobody(experiment: Path, runs: Collection[str], keys: Collection[str]) -> tuple[dict[str, Job], list[str]]:
     return {}, []
 
 
@@ -71,7 +71,7 @@ def test_the_scheduler_is_asked_about_what_nobody_executes(tmp_path: Path, job: 
     make(tmp_path, "failed", **{"error.txt": "why"})
     make(tmp_path, "waiting")
 
-    def ask(experiment: Path, runs: Collection[str]) -> tuple[dict[str, Job], list[str]]:
+    def ask(experiment: Path, runs: Collection[str], keys: Collection[str]) -> tuple[dict[str, Job], list[str]]:
         assert (experiment, list(runs)) == (tmp_path, ["waiting"])
         return {"waiting": Job(job, "job 7")}, ["a note"]  # type: ignore[arg-type]
 
@@ -111,7 +111,7 @@ def test_watching_ends_when_nothing_will_happen(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(status, "WATCH_SECONDS", 0.1)
     asked = []
 
-    def ask(experiment: Path, runs: Collection[str]) -> tuple[dict[str, Job], list[str]]:
+    def ask(experiment: Path, runs: Collection[str], keys: Collection[str]) -> tuple[dict[str, Job], list[str]]:
         asked.append(1)
         if len(asked) == 3:
             run.result.write_text("{}")
@@ -124,7 +124,7 @@ def test_watching_ends_when_nothing_will_happen(tmp_path: Path, monkeypatch: pyt
 def test_a_run_that_ends_while_the_scheduler_answers_is_done(tmp_path: Path) -> None:
     run = make(tmp_path, "a", **{"claim-1.json": {"released": True}})
 
-    def ask(experiment: Path, runs: Collection[str]) -> tuple[dict[str, Job], list[str]]:
+    def ask(experiment: Path, runs: Collection[str], keys: Collection[str]) -> tuple[dict[str, Job], list[str]]:
         run.result.write_text("{}")
         return {"a": Job("ended", "job 7: COMPLETED")}, []
 
