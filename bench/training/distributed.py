@@ -141,13 +141,14 @@ class Ranks(Team):
         """All must come out of a run within SETTLE_SECONDS: one that is still in it waits for a message in vain."""
         if isinstance(error, Lost):
             raise error
+        told = f"{type(error).__name__}: {error}" if error else "the other processes did not come to the end of the run"
         self._settled += 1
         self._store.set(f"settled/{self._settled}/{self.rank}", "here")
         everyone = [f"settled/{self._settled}/{rank}" for rank in range(self.world)]
         until = time.monotonic() + SETTLE_SECONDS
         while not self._there(everyone):
             if time.monotonic() > until:
-                raise error or Lost("the other processes did not come to the end of the run")
+                raise Lost(" ".join(told.split())) from error
 
     def leave(self) -> None:
         self._over.set()
