@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.errors import UserError, unknown
+from bench.export.commands import export, preview
 from bench.planning.catalog import KINDS
-from bench.planning.flags import DataDir, Results, RetryFailed, SweepFile, storable, takes
+from bench.planning.flags import DataDir, Results, RetryFailed, SweepFile, takes
 from bench.planning.options import EvaluateOptions, SweepOptions
 from bench.report import FORMATS
 
@@ -145,20 +146,8 @@ def report(
     _report(results, names, _split(formats), _split(columns) if columns else None, metric)
 
 
-@app.command()
-def export(
-    run: Annotated[str, typer.Argument(help="A finished run: its directory, EXPERIMENT/RUN_ID, or a run id.")],
-    to: Annotated[Path, typer.Option(help="A folder that is not there yet, or empty.", callback=storable)],
-    results: Results = Path("results"),
-    data_dir: DataDir = Path("data"),
-) -> None:
-    """Write a run's encoder to a folder that timm loads, or that says how to rebuild it, with a model card."""
-    from bench.export import find
-
-    record = find.done_run(run, results)
-    from bench.export import folder  # torch with it
-
-    print("wrote " + ", ".join(map(str, folder.export(record, to, data_dir))))
+app.command()(export)
+app.command()(preview)
 
 
 @app.command("list")

@@ -1,1 +1,1 @@
-"""What leaves a finished run: its encoder as a folder with a card."""
+"""What leaves a finished run, and what goes into one: an encoder as a folder with a card, views as a picture."""

@@ -1,0 +1,56 @@
+"""Rows of small images with titles: what pictures of images are made of."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from bench.data.split import Pixels
+from bench.report.style import plain
+
+SHOWN = 64
+"""Side of an image on the sheet, in pixels, at least: smaller images are enlarged by whole numbers, pixel by pixel."""
+GAP = 4
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A block of images with a title, and one over each column."""
+
+    title: str
+    images: Tensor
+    """uint8 [rows, columns, 3, S, S]."""
+    columns: Sequence[str]
+
+
+def draw(panels: Sequence[Panel]) -> Figure:
+    """All panels, one below the other."""
+    heights = [0.62 * len(panel.images) + 0.75 for panel in panels]
+    width = 0.62 * max(panel.images.shape[1] for panel in panels) + 0.3
+    figure = Figure(figsize=(max(4.0, width), sum(heights)), layout="constrained")
+    for axes, panel in zip(
+        figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0], panels, strict=True
+    ):
+        sheet, step = _sheet(panel.images.numpy())
+        axes.imshow(sheet, interpolation="nearest")
+        axes.set_xticks([step * (i + 0.5) - GAP / 2 for i in range(len(panel.columns))], panel.columns)
+        axes.tick_params(length=0, labeltop=True, labelbottom=False, labelsize=8)
+        axes.set_yticks([])
+        axes.grid(visible=False)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        title = textwrap.wrap(plain(panel.title, 300), int(12 * figure.get_figwidth()))
+        axes.set_title("\n".join(title), loc="left", fontsize=9)
+    return figure
+
+
+def _sheet(images: Pixels) -> tuple[Pixels, int]:
+    """[rows, columns, 3, S, S] -> one picture [H, W, 3] on white, and how many of its pixels a column takes."""
+    times = -(-SHOWN // images.shape[-1])
+    large = images.repeat(times, axis=3).repeat(times, axis=4)
+    large = np.pad(large, [(0, 0), (0, 0), (0, 0), (0, GAP), (0, GAP)], constant_values=255)
+    rows, columns, _, side, _ = large.shape
+    return large.transpose(0, 3, 1, 4, 2).reshape(rows * side, columns * side, 3), side
