@@ -32,11 +32,13 @@ def leaderboard_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
     points, look = scores(standing(tables, rows), metric), looks(tables.leaderboard)
     for y, row in enumerate(records(rows)):
         own, mean = look[row["entry"]], row[f"{metric}_mean"]
-        half = row[f"{metric}_high"] - mean
-        _dots(axes, points[row["entry"]], y, own.colour)
-        axes.errorbar(mean, y, xerr=half, ls="", ms=7, capsize=3, lw=1.5, **own.marked())
+        if not row["source"]:
+            _dots(axes, points[row["entry"]], y, own.colour)
+        ends = [[mean - row[f"{metric}_low"]], [row[f"{metric}_high"] - mean]]
+        axes.errorbar(mean, y, xerr=ends, ls="", ms=7, capsize=3, lw=1.5, **own.marked())
     labels = map(plain, map(entry_name, rows["entry"]))
-    names = [name + " (reference)" * ours for name, ours in zip(labels, rows["reference"], strict=True)]
+    aside = rows["reference"].map({True: " (reference)", False: ""}).where(rows["source"] == "", " (not trained here)")
+    names = [name + told for name, told in zip(labels, aside, strict=True)]
     marks = rows["mark"].map({"best": " *", "tie": " *", "untested": " ?"}).fillna("")
     axes.set_yticks(range(len(rows)), [name + mark for name, mark in zip(names, marks, strict=True)])
     axes.set_ylim(len(rows) - 0.5, -0.5)

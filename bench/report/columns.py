@@ -17,6 +17,7 @@ from bench.tables.grid import BOARD
 from bench.tables.leaderboard import Tables
 
 DASH = "–"
+MARKS = {"best": "*", "tie": "*", "untested": "?"}
 Row = Mapping[str, Any]
 
 
@@ -41,9 +42,12 @@ def number(value: float, digits: int = 2) -> str:
 
 
 def interval(row: Row, name: str, digits: int = 2) -> str:
-    """mean ± half of the 95 % interval; one seed: a dash in its place."""
-    mean = row[f"{name}_mean"]
-    half = row[f"{name}_high"] - mean
+    """mean ± half of the 95 % interval; one seed: a dash in its place. Not trained here: mean [low, high]."""
+    mean, low, high = (row[f"{name}_{key}"] for key in ("mean", "low", "high"))
+    if row["source"] and not math.isnan(mean):
+        between = DASH if math.isnan(low) else f"{low:.{digits}f}, {high:.{digits}f}"
+        return f"{mean:.{digits}f} [{between}]"
+    half = high - mean
     return DASH if math.isnan(mean) else f"{mean:.{digits}f} ± {number(half, digits)}"
 
 
@@ -53,6 +57,8 @@ def p_value(p: float) -> str:
 
 def seeds(row: Row) -> str:
     """How many seeds are done: "5", or "4/5" of those planned."""
+    if not row["planned"]:
+        return DASH
     return f"{row['done']}" if row["done"] == row["planned"] else f"{row['done']}/{row['planned']}"
 
 
@@ -63,13 +69,13 @@ def flags(row: Row) -> str:
     if row["points"] > 1 and row["points_incomplete"]:
         found.append(f"{row['points_incomplete']} of {row['points']} points incomplete")
     if row["reference"]:
-        found.append("reference")
+        found.append("not trained here" if row["source"] else "reference")
     return ", ".join(found)
 
 
 def budget(row: Row) -> str:
     """How much was tried for an entry: configurations, and runs in all."""
-    return f"{row['points']} ({row['budget_runs']})"
+    return f"{row['points']} ({row['budget_runs']})" if row["points"] else DASH
 
 
 def _difference(row: Row) -> str:
@@ -125,7 +131,9 @@ COLUMNS |= {
         "images/s", lambda row: number(row["images_per_second_mean"], 0), ("images_per_second_mean",)
     ),
     "budget": Column("configs (runs)", budget, ("points", "budget_runs")),
-    "config": Column("configuration", lambda row: str(row["overrides"] or "preset"), ("config_hash", "overrides")),
+    "config": Column(
+        "configuration", lambda row: row["source"] or str(row["overrides"] or "preset"), ("config_hash", "overrides")
+    ),
     "flags": Column("flags", flags, ("mark", "failed", "damaged", "unfinished", "collapsed", "points_incomplete")),
 }
 
@@ -158,9 +166,13 @@ def of_tables(columns: list[str] | None, tables: Tables) -> None:
 
 def cell(row: Row, column: str, metric: str) -> str:
     """The text of one cell; the ranking metric carries the mark of the best and its ties."""
-    text = COLUMNS[column].text(row)
-    marks = {"best": "*", "tie": "*", "untested": "?"}
-    return text + marks.get(row["mark"], "") if column == metric else text
+    return marked(row, column, row["mark"] if column == metric else "")
+
+
+def marked(row: Row, column: str, mark: str) -> str:
+    """The text of one cell with a mark, and behind it how many seeds it is of, if they are not all that are done."""
+    n = row.get(f"{column}_n", 0)
+    return COLUMNS[column].text(row) + MARKS.get(mark, "") + (f" ({n})" if 0 < n < row["done"] else "")
 
 
 def boards(table: pd.DataFrame, named: bool = True) -> Iterator[tuple[str, pd.DataFrame]]:

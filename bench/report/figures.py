@@ -16,6 +16,7 @@ from bench.report.accuracy_figures import cost_figure, difference_figure, leader
 from bench.report.columns import boards
 from bench.report.curves import accuracy_figure, loss_figure, plane_figure, rank_figure
 from bench.report.grid_figures import grid_figure, grid_plane_figure
+from bench.report.label_figures import few_labels_figure
 from bench.report.names import entry_name
 from bench.tables.leaderboard import Tables
 
@@ -35,6 +36,10 @@ DRAWERS: dict[str, tuple[str, Drawer]] = {
     "curves-loss": ("loss in training, band: lowest to highest seed", loss_figure),
     "alignment-uniformity": ("alignment and uniformity in training", plane_figure),
     "effective-rank": ("effective rank in training, band: lowest to highest seed", rank_figure),
+    "few-labels": (
+        "accuracy over labelled images, means with 95 % intervals over training seeds; the most: all labels (linear)",
+        few_labels_figure,
+    ),
     "cost": ("accuracy against training time", cost_figure),
 }
 

@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterable
 
-from bench.report.sections import Section, sections
+from bench.report.section import Section
+from bench.report.sections import sections
 from bench.tables.leaderboard import Tables
 
-TEXT = ("entry", "method", "flags", "configuration")
+TEXT = ("entry", "method", "evaluation", "flags", "configuration")
 
 _TEX = {
     "\\": r"\textbackslash{}",
@@ -42,7 +43,7 @@ _TEX_HEAD = r"""% Compile as it is, or \input it into a document with \usepackag
 def markdown(tables: Tables, experiments: list[str], columns: list[str]) -> str:
     """GitHub's tables, the best number in bold; footnotes as lists."""
     parts = [f"# Leaderboard: {md_text(', '.join(experiments))}\n"]
-    for section in sections(tables, columns, every_point=True):
+    for section in sections(tables, columns, every_point=True, more=True):
         lines = [f"## {md_text(section.title)}\n", _md_row(section.header)]
         lines.append("|" + "|".join("---" if name in TEXT else "---:" for name in section.header) + "|")
         for r, row in enumerate(section.rows):
@@ -68,8 +69,14 @@ def md_text(text: str) -> str:
 
 def latex(tables: Tables, columns: list[str]) -> str:
     """One booktabs table a section, the best number in bold."""
-    parts = [_tex_table(section) for section in sections(tables, columns)]
+    parts = [_tex_table(part) for section in sections(tables, columns) for part in section.parts(_fits_page)]
     return _TEX_HEAD + "\n".join(parts) + "\\endofleaderboard\n"
+
+
+def _fits_page(section: Section) -> bool:
+    """Whether a table is hardly wider than the text of an A4 page, as its letters are on average."""
+    widest = (max(map(len, texts)) for texts in zip(section.header, *section.rows, strict=True))
+    return sum(widest) * 4.5 + 6 * len(section.header) <= 510  # points
 
 
 def _tex_table(section: Section) -> str:
@@ -104,8 +111,8 @@ def _tex_table(section: Section) -> str:
 
 
 def _tex_cell(text: str, bold: bool) -> str:
-    marked = re.fullmatch(r"(.*\d|.*–)([*?])", text)
-    body, mark = (marked[1], f"$^{{{marked[2]}}}$") if marked else (text, "")
+    marked = re.fullmatch(r"(.*\d|.*–)([*?])( \(\d+\))?", text)
+    body, mark = (marked[1], f"$^{{{marked[2]}}}${marked[3] or ''}") if marked else (text, "")
     return (rf"\textbf{{{_tex(body)}}}" if bold else _tex(body)) + mark
 
 

@@ -15,6 +15,7 @@ from bench.tables.statistics import TESTED_FROM
 
 WEIGHTS = ("backbone.weights", "backbone.weights_hash")
 ONE = {"methods": "method", "entries": "entry"}
+SAID = ["entry", "source", "content_hash"]
 MIXED = 3  # values of one kind that are named beside the most frequent
 
 
@@ -23,6 +24,7 @@ def notes(tables: Tables, rows: pd.DataFrame) -> list[str]:
     first = rows.iloc[0]
     runs = on_board(tables.runs[tables.runs["state"] != "duplicate"], rows)
     rows, runs = (table.assign(entry=table["entry"].map(_listed)) for table in (rows, runs))
+    rows, foreign = rows[rows["source"] == ""], rows[rows["source"] != ""]
     used = runs[runs["chosen"] & (runs["state"] == "done")]
     name = COLUMNS[tables.metric].header
     return [
@@ -34,11 +36,31 @@ def notes(tables: Tables, rows: pd.DataFrame) -> list[str]:
         *_tests(tables, rows, name),
         *(["References (untrained, supervised) neither win nor are tested."] if rows["reference"].any() else []),
         *_weights(tables, rows),
+        *fewer_seeds(rows, [tables.metric]),
+        *_foreign(foreign),
         *_conditions(tables, rows),
         *_made_with(used),
         *_search(rows),
         *_missing(runs),
     ]
+
+
+def fewer_seeds(rows: pd.DataFrame, names: list[str]) -> Iterator[str]:
+    """What a number in brackets behind one of these means, if there is any."""
+    n = rows[[f"{name}_n" for name in names]]
+    if ((n > 0) & n.lt(rows["done"], axis=0)).any(axis=None):
+        yield "(n): of n seeds only."
+
+
+def _foreign(rows: pd.DataFrame) -> Iterator[str]:
+    """Where encoders from elsewhere are from, and what their intervals say."""
+    told = [f"{entry}: {source}, {content}" for entry, source, content in rows[SAID].itertuples(index=False)]
+    if told:
+        yield (
+            f"Not trained here: {'; '.join(told)} (hash of the weights). Without seeds they neither win nor are "
+            "tested; [low, high]: 95 % intervals over test images (Wilson), of several draws of labelled images over "
+            "these (t)."
+        )
 
 
 def _listed(entry: str) -> str:

@@ -14,7 +14,8 @@ from bench.report.columns import COLUMNS, DASH, boards, name_column, number, p_v
 from bench.report.figures import render
 from bench.report.markup import TEXT
 from bench.report.names import dataset_name, entry_name
-from bench.report.sections import Section, sections
+from bench.report.section import Section
+from bench.report.sections import sections
 from bench.runs.result import METRICS, PROVENANCE, TIMINGS
 from bench.tables.grid import BOARD, CHOICE, varying
 from bench.tables.leaderboard import Tables
@@ -61,7 +62,7 @@ def html(
     return environment.get_template("report.html").render(
         title=f"ssl-bench: {', '.join(experiments)}",
         summary=_summary(tables),
-        sections=[_section(section) for section in sections(tables, shown)],
+        sections=[_section(section) for section in sections(tables, shown, more=True)],
         figures=[_image(*figure) for figure in drawn],
         pairs=_pairs(tables),
         differing=differing,
@@ -147,7 +148,7 @@ def _settings(tables: Tables) -> tuple[Sheet, list[tuple[str, str]]]:
     """Settings in which the chosen configurations differ, a column a configuration; and those that all share."""
     several = len(list(boards(tables.leaderboard))) > 1
     configs, names = [], []
-    for row in records(tables.leaderboard):
+    for row in records(tables.leaderboard[tables.leaderboard["source"] == ""]):
         configs.append(tables.configs.get(row["config_hash"], {}))
         board = f" ({dataset_name(row['dataset'])}, {row['preset']})"
         names.append(entry_name(row["entry"]) + board * several)

@@ -2,36 +2,24 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pandas as pd
 
 from bench.report.columns import COLUMNS, DASH, Row, boards, cell, name_column, number, records, seeds
+from bench.report.evaluated import evaluations, more_numbers
 from bench.report.names import entry_name
 from bench.report.notes import notes
+from bench.report.section import Section
 from bench.tables.grid import CHOICE, grid_column, on_board, varying
 from bench.tables.leaderboard import Tables
 from bench.tables.statistics import half_interval
 
 
-@dataclass(frozen=True)
-class Section:
-    """A table to show, as texts, with its footnotes."""
+def sections(tables: Tables, columns: list[str], every_point: bool = False, more: bool = False) -> Iterator[Section]:
+    """Several boards side by side, if there are several; then every board by itself, and its evaluations.
 
-    title: str
-    header: list[str]
-    rows: list[list[str]]
-    bold: set[tuple[int, int]]
-    """(row, column) of the best numbers."""
-    references: set[int]
-    """Rows of the references; they are the last."""
-    notes: list[str]
-
-
-def sections(tables: Tables, columns: list[str], every_point: bool = False) -> Iterator[Section]:
-    """Several boards side by side, if there are several; then every board by itself.
-
-    every_point: after each board that was swept, all its configurations.
+    every_point: after each board that was swept, all its configurations. more: further scores of each evaluation.
     """
     labelled = list(boards(tables.leaderboard))
     if len(labelled) > 1:
@@ -43,6 +31,10 @@ def sections(tables: Tables, columns: list[str], every_point: bool = False) -> I
         bold = {(i, columns.index(tables.metric)) for i, row in enumerate(own) if shown and row["mark"] == "best"}
         references = {i for i, row in enumerate(own) if row["reference"]}
         yield Section(label, [COLUMNS[c].header for c in columns], texts, bold, references, notes(tables, rows))
+        if judged := evaluations(tables, label, rows):
+            yield judged
+        if more and (numbers := more_numbers(tables, label, rows)):
+            yield numbers
         if every_point and (tried := configurations(tables, rows)):
             yield tried if len(labelled) == 1 else replace(tried, title=f"{tried.title}: {label}")
 

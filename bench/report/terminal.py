@@ -9,7 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.report.columns import COLUMNS, boards, cell, name_column, records, select
+from bench.report.evaluated import evaluations
 from bench.report.notes import notes
+from bench.report.section import Section
 from bench.tables.leaderboard import Tables
 
 CONSOLE_NOTES = 12
@@ -26,32 +28,43 @@ def print_leaderboard(tables: Tables, console: Console, columns: list[str] | Non
     A board is a table or, on a console that is too narrow for it, a list of each row's numbers: nothing is cut.
     """
     shown = select(columns, tables.metric, ("effective_rank", "train_seconds", "flags"), name_column(tables))
-    speak = _speech(console)
     console.width = console.width or WIDTH
     for label, rows in boards(tables.leaderboard):
-        console.print(Text(speak(label), "italic"))
-        headers = [speak(COLUMNS[column].header) for column in shown]
         own = records(rows)
-        texts = [[speak(cell(row, column, tables.metric)) for column in shown] for row in own]
         styles = ["bold" if row["mark"] == "best" else "dim" if row["reference"] else "" for row in own]
-        headers = [
-            header if column in WORDS else header.replace(" ", "\n")
-            for column, header in zip(shown, headers, strict=True)
-        ]
-        widths = _widths(shown, [headers, *texts], console.width)
-        if widths:
-            console.print(_table(shown, headers, texts, styles, widths))
-        else:
-            _print_lists(console, headers, texts, styles)
-        footnotes = notes(tables, rows)
-        for note in footnotes[:CONSOLE_NOTES]:
-            console.print(Text(speak(note), "dim"))
-        if len(footnotes) > CONSOLE_NOTES:
-            console.print(Text(f"and {len(footnotes) - CONSOLE_NOTES} more notes, in the report", "dim"))
-        console.print()
+        texts = [[cell(row, column, tables.metric) for column in shown] for row in own]
+        board = Section(label, [COLUMNS[c].header for c in shown], texts, set(), set(), notes(tables, rows))
+        _print(console, board, shown, styles)
+        if judged := evaluations(tables, label, rows):
+            styles = ["dim" if row["reference"] else "" for row in own]
+            for part in judged.parts(lambda part: bool(_widths(part.header, _lines(part, part.header), console.width))):
+                _print(console, part, part.header, styles)
     if len(tables.problems):
         files = f"{len(tables.problems)} file{'s' * (len(tables.problems) > 1)}"
         console.print(Text(f"warning: {files} could not be used as found; reasons in problems.csv", "yellow"))
+
+
+def _print(console: Console, section: Section, columns: list[str], styles: list[str]) -> None:
+    """columns: names, of which those in WORDS may take several lines; styles: one a row."""
+    speak = _speech(console)
+    console.print(Text(speak(section.title), "italic"))
+    headers, *texts = ([speak(text) for text in line] for line in _lines(section, columns))
+    widths = _widths(columns, [headers, *texts], console.width)
+    if widths:
+        console.print(_table(columns, headers, texts, styles, widths))
+    else:
+        _print_lists(console, headers, texts, styles)
+    for note in section.notes[:CONSOLE_NOTES]:
+        console.print(Text(speak(note), "dim"))
+    if len(section.notes) > CONSOLE_NOTES:
+        console.print(Text(f"and {len(section.notes) - CONSOLE_NOTES} more notes, in the report", "dim"))
+    console.print()
+
+
+def _lines(section: Section, columns: list[str]) -> list[list[str]]:
+    """Header and rows; headers of numbers are broken at every space."""
+    pairs = zip(columns, section.header, strict=True)
+    return [[text if column in WORDS else text.replace(" ", "\n") for column, text in pairs], *section.rows]
 
 
 def _widths(columns: list[str], lines: list[list[str]], available: int) -> list[int]:

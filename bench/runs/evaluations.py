@@ -108,7 +108,7 @@ class Evaluated(Part):
     seconds: float
     provenance: Provenance = Provenance()
 
-    @property
+    @cached_property
     def asked(self) -> Asked:
         return Asked(evaluation=self.evaluation, settings=self.settings, data=self.data)
 

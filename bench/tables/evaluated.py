@@ -57,6 +57,13 @@ class Measure:
         found = _NAME.fullmatch(column)
         return cls(**{name: text or "" for name, text in found.groupdict().items()}) if found else None
 
+    @classmethod
+    def of_column(cls, column: str) -> "Measure":
+        """Of what is known to be one."""
+        measure = cls.parse(column)
+        assert measure is not None
+        return measure
+
     def of(self, score: str, split: str = "test") -> str:
         """The column of another score of the same classifier."""
         end = f"@{self.dataset}" * bool(self.dataset) + f"#{self.key}" * bool(self.key)
@@ -160,43 +167,50 @@ class ScoreColumns:
         self.words: dict[str, dict[str, int]] = {name: {} for name in TEXTS}
 
     def add(self, evaluated: Evaluated, subject: int) -> None:
-        """A row a classifier of subject number `subject`; `seconds` are those of the whole evaluation."""
+        """A row a classifier of run number `subject` (encoders: -1, -2, ...); `seconds`: of the whole evaluation."""
         threads, key, other = evaluated.provenance.threads, evaluated.asked.key, bool(evaluated.data)
-        words = {
-            "evaluation": evaluated.evaluation,
-            "key": key,
-            "dataset": evaluated.dataset,
-            "settings": _pairs(evaluated.settings),
-            "threads": "" if threads is None else str(threads),
-        }
+        whole = self._codes(
+            state="done",
+            evaluation=evaluated.evaluation,
+            key=key,
+            dataset=evaluated.dataset,
+            settings=_pairs(evaluated.settings),
+            threads="" if threads is None else str(threads),
+            reason="",
+        )
         on = printable(evaluated.dataset) if other else ""
         for score in evaluated.scores:
             group = _Group(other, on, score.variant, key, not evaluated.settings)
-            self.group.append(self.groups.setdefault(group, len(self.groups)))
             numbers = {name: getattr(score, name) for name in NUMBERS} | {"seconds": evaluated.seconds}
-            told = {"state": "done", "variant": score.variant, "chosen": _pairs(score.chosen)}
-            self._row(subject, score.draw, numbers, words | told)
+            codes = whole | self._codes(variant=score.variant, chosen=_pairs(score.chosen))
+            self._row(subject, self.groups.setdefault(group, len(self.groups)), score.draw, numbers, codes)
 
     def fail(self, failed: Failed, subject: int) -> None:
         """A row without numbers."""
         evaluation = failed.key.rpartition("-")[0]
-        words = {"state": "failed", "evaluation": evaluation, "key": failed.key, "reason": failed.reason}
-        self.group.append(-1)
-        self._row(subject, 0, {}, words)
+        words = dict.fromkeys(TEXTS, "") | {"state": "failed", "evaluation": evaluation}
+        self._row(subject, -1, 0, {}, self._codes(**words | {"key": failed.key, "reason": failed.reason}))
 
-    def _row(self, subject: int, draw: int, numbers: Mapping[str, float | None], words: Mapping[str, str]) -> None:
+    def _codes(self, **words: str) -> dict[str, int]:
+        """The number of each word among those of its column."""
+        known = self.words
+        return {name: known[name].setdefault(printable(word), len(known[name])) for name, word in words.items()}
+
+    def _row(
+        self, subject: int, group: int, draw: int, numbers: Mapping[str, float | None], codes: Mapping[str, int]
+    ) -> None:
         self.subject.append(subject)
+        self.group.append(group)
         self.draw.append(draw)
         for name, column in self.numbers.items():
             column.append(nan if (value := numbers.get(name)) is None else value)
-        for name, codes in self.texts.items():
-            known = self.words[name]
-            codes.append(known.setdefault(printable(words.get(name, "")), len(known)))
+        for name, texts in self.texts.items():
+            texts.append(codes[name])
 
     def frame(self, subjects: pd.DataFrame) -> pd.DataFrame:
         """A row a classifier: what identifies its subject, what the file says; `column`: that of its test accuracy.
 
-        subjects: a row a subject, by number.
+        subjects: a row a subject, runs by number, then encoders backwards.
         """
         rows = np.asarray(self.subject, dtype=np.int64)
         found = {str(name): column.astype("category").iloc[rows].array for name, column in subjects.items()}
@@ -210,8 +224,8 @@ class ScoreColumns:
         found |= {name: np.asarray(column, dtype=np.float64) for name, column in self.numbers.items()}
         return pd.DataFrame({name: found[name] for name in (*map(str, subjects), *COLUMNS)}, copy=False)
 
-    def wide(self, n_subjects: int) -> pd.DataFrame:
-        """A row a subject, by number; a column a number, mean over draws; without those that a run's result has."""
+    def wide(self, n_runs: int) -> pd.DataFrame:
+        """A row a run, by number; a column a number, mean over draws; without those that a run's result has."""
         subject, group = (np.asarray(column, dtype=np.int64) for column in (self.subject, self.group))
         order = np.argsort(group, kind="stable")
         ends = np.searchsorted(group[order], np.arange(len(self.groups) + 1))
@@ -219,15 +233,15 @@ class ScoreColumns:
         numbers = {name: np.asarray(column, dtype=np.float64) for name, column in self.numbers.items()}
         found: dict[str, np.ndarray] = {}
         for _, g in sorted(self.groups.items(), key=lambda item: _place(item[0])):
-            rows = order[ends[g] : ends[g + 1]]
-            draws = np.bincount(subject[rows], minlength=n_subjects)
+            every = order[ends[g] : ends[g + 1]]
+            rows = every[subject[every] >= 0]
+            draws = np.bincount(subject[rows], minlength=n_runs)
             fields = {measures[g].of(score): field for score, field in SCORES.items()}
             for name, field in {**fields, measures[g].of("top1", "val"): "val_top1"}.items():
-                values = numbers[field][rows]
-                if name not in ACCURACIES and not np.isnan(values).all():
+                if name not in ACCURACIES and not np.isnan(numbers[field][every]).all():
                     with np.errstate(invalid="ignore"):  # 0 / 0: not judged so
-                        found[name] = np.bincount(subject[rows], values, n_subjects) / draws
-        return pd.DataFrame(found, index=range(n_subjects))
+                        found[name] = np.bincount(subject[rows], numbers[field][rows], n_runs) / draws
+        return pd.DataFrame(found, index=range(n_runs))
 
     def _measures(self) -> list[Measure]:
         """Of every group: what its columns are called."""

@@ -17,10 +17,11 @@ import pandas as pd
 from bench.config.schema import SECTIONS
 from bench.errors import UserError, unknown
 from bench.files import printable
-from bench.runs import store
+from bench.runs import evaluations, store
+from bench.runs.evaluations import Evaluated
 from bench.runs.identity import ADDED, NOT_HASHED, PATHS, RUN_NAME, dataset_label
 from bench.runs.result import CHOICES, IDENTITY, METRICS, PROVENANCE, TIMINGS, Result
-from bench.tables import entries, evaluated
+from bench.tables import entries, evaluated, foreign
 from bench.tables.epochs import HistoryColumns
 
 RUN_COLUMNS = (
@@ -39,6 +40,8 @@ class Inventory:
     """One row a logged epoch: experiment, run_id, entry, method, config_hash, seed, epoch, then what was logged."""
     evaluations: pd.DataFrame
     """One row a classifier of an evaluation: what identifies the run, then bench.tables.evaluated.COLUMNS."""
+    encoders: pd.DataFrame
+    """One row an encoder from elsewhere: experiment, entry, source, content_hash."""
     problems: pd.DataFrame
     """experiment, path (inside the experiment's directory), reason."""
     configs: dict[str, dict[str, Any]]
@@ -68,6 +71,7 @@ class _Reader:
         self.history = HistoryColumns()
         self.as_before = flatten(ADDED)
         self.scores = evaluated.ScoreColumns()
+        self.encoders: list[tuple[str, ...]] = []
 
     def read(self, directory: Path, experiment: str) -> None:
         """All runs of one experiment, and the files among them that are not runs."""
@@ -80,6 +84,14 @@ class _Reader:
                 self._run(experiment, store.read_run(run))
             except RecursionError:
                 self._problem(experiment, name, "its JSON is nested too deeply: left out")
+        for name, encoder in foreign.found(directory):
+            if isinstance(encoder, str):
+                self._problem(experiment, name, encoder, evaluations.ENCODERS)
+                continue
+            told = (encoder.name, encoder.source, encoder.content_hash)
+            self.encoders.append((experiment, *map(printable, told)))
+            for _ in self._judged(experiment, directory / evaluations.ENCODERS / name, -len(self.encoders)):
+                pass
 
     def _run(self, experiment: str, record: store.RunRecord) -> None:
         name, reason, state = record.dir.run_id, printable(record.error), record.state
@@ -117,26 +129,27 @@ class _Reader:
         self.rows.append(row)
         for problem in self.history.read(record.dir, len(self.rows) - 1, torn_is_news=state != "running"):
             self._problem(experiment, name, f"metrics.jsonl: {problem}")
-        self._evaluations(experiment, record.dir, row)
+        for judged in self._judged(experiment, record.dir.path, len(self.rows) - 1, row.get("dataset", "")):
+            for metric, value in evaluated.reported(judged).items():
+                if row.setdefault(metric, value) != value and not math.isnan(row[metric]):
+                    told = f"evaluations: {metric} is {value:g}, in result.json {row[metric]:g}, which is shown"
+                    self._problem(experiment, name, told)
+                row[metric] = value if math.isnan(row[metric]) else row[metric]
 
-    def _evaluations(self, experiment: str, run: store.RunDir, row: dict[str, Any]) -> None:
-        """Add what the run, whose row is the last, was judged by; the row gets what its result does not say."""
-        number = len(self.rows) - 1
-        for found in evaluated.found(run.evaluations, run.run_id, row.get("dataset", "")):
+    def _judged(self, experiment: str, subject: Path, number: int, dataset: str = "") -> Iterator[Evaluated]:
+        """Add what the run or the encoder of this directory was judged by."""
+        for found in evaluated.found(subject / evaluations.FOLDER, subject.name, dataset):
             if isinstance(found, evaluated.Unusable):
-                self._problem(experiment, run.run_id, f"evaluations{found.name and '/'}{found.name}: {found.reason}")
+                reason = f"{evaluations.FOLDER}{found.name and '/'}{found.name}: {found.reason}"
+                self._problem(experiment, subject.name, reason, subject.parent.name)
             elif isinstance(found, evaluated.Failed):
                 self.scores.fail(found, number)
             else:
                 self.scores.add(found, number)
-                for name, value in evaluated.reported(found).items():
-                    if row.setdefault(name, value) != value and not math.isnan(row[name]):
-                        told = f"evaluations: {name} is {value:g}, in result.json {row[name]:g}, which is shown"
-                        self._problem(experiment, run.run_id, told)
-                    row[name] = value if math.isnan(row[name]) else row[name]
+                yield found
 
-    def _problem(self, experiment: str, name: str, reason: str) -> None:
-        self.problems.append((experiment, f"runs/{printable(name)}", printable(reason)))
+    def _problem(self, experiment: str, name: str, reason: str, folder: str = "runs") -> None:
+        self.problems.append((experiment, f"{folder}/{printable(name)}", printable(reason)))
 
     def inventory(self) -> Inventory:
         runs = pd.DataFrame(self.rows, columns=list(RUN_COLUMNS))
@@ -151,6 +164,7 @@ class _Reader:
             self._problem(runs.loc[index, "experiment"], runs.loc[index, "run_id"], reason)
             runs.loc[index, ["state", "reason"]] = ["duplicate", reason]
         runs = pd.concat([runs, self.scores.wide(len(runs))], axis=1)
+        encoders = pd.DataFrame(self.encoders, columns=["experiment", "entry", "source", "content_hash"])
         history = self.history.frame(runs)
         twice = history.duplicated(["experiment", "run_id", "epoch"], keep="last")
         for run, n in history.loc[twice, ["experiment", "run_id"]].astype(str).value_counts().items():
@@ -159,10 +173,20 @@ class _Reader:
         return Inventory(
             runs,
             history[~twice] if twice.any() else history,
-            self.scores.frame(runs[list(evaluated.IDENTITY)]),
+            self.scores.frame(_subjects(runs, encoders)),
+            encoders,
             pd.DataFrame(self.problems, columns=["experiment", "path", "reason"]),
             self.configs,
         )
+
+
+def _subjects(runs: pd.DataFrame, encoders: pd.DataFrame) -> pd.DataFrame:
+    """What identifies those that were judged; encoders from elsewhere, backwards, have a name alone."""
+    known = runs[list(evaluated.IDENTITY)]
+    if encoders.empty:
+        return known
+    named = encoders[["experiment", "entry"]].iloc[::-1].reindex(columns=known.columns, fill_value="")
+    return pd.concat([known.astype({"seed": "Int64"}), named.assign(seed=pd.array([pd.NA] * len(named), "Int64"))])
 
 
 def _complete(runs: pd.DataFrame) -> None:

@@ -17,7 +17,7 @@ import pandas as pd
 from bench.errors import unknown
 from bench.runs.identity import seed_list
 from bench.runs.result import ACCURACIES, METRICS, TIMINGS
-from bench.tables import conditions, inventory
+from bench.tables import conditions, foreign, inventory
 from bench.tables.evaluated import Measure, measures
 from bench.tables.grid import BOARD, POINT, on_board, points
 from bench.tables.statistics import ALPHA, DIGITS, holm, paired, percentile_interval, ranks, resampled_means, summarise
@@ -41,7 +41,7 @@ class Tables:
     grid: pd.DataFrame
     """One row a point: seeds by state, means and sds, the settings that vary, `competes`, `chosen`."""
     leaderboard: pd.DataFrame
-    """One row an entry on a board, the best mean first, references last."""
+    """One row an entry on a board, the best mean first, references last; then encoders from elsewhere (`source`)."""
     pairs: pd.DataFrame
     """One row a pair of entries on a board: the difference on common seeds and its tests."""
     overall: pd.DataFrame
@@ -67,6 +67,7 @@ def collect(results: Path, experiments: Iterable[str], metric: str = "test_linea
     best = leaders(runs, metric)
     pairs = compare(runs, best, metric)
     board = rank(runs, grid, pairs, found.configs, best, metric)
+    board = foreign.joined(board, found.encoders, found.evaluations, runs)
     overall = across(runs, board, metric)
     return Tables(
         metric, runs, found.history, found.evaluations, grid, board, pairs, overall, found.problems, found.configs
@@ -148,10 +149,9 @@ def rank(
         first = best.get(board, "")
         order = {row["entry"]: -round(float(np.nan_to_num(row[f"{metric}_mean"], nan=-1.0)), DIGITS) for row in entries}
         entries.sort(key=lambda row: (row["reference"], row["entry"] != first, order[row["entry"]], row["entry"]))
-        alike = not conditions.unlike(tried[~tried["method"].isin(REFERENCES)], configs)
+        alike = _alike(tried, configs)
         for row in entries:
-            row.update(_against(first, row, tests))
-            row["mark"] = "unlike" if row["mark"] and not alike else row["mark"]
+            row.update(_against(first, row, tests, alike))
             rows.append({**dict(zip(BOARD, board, strict=True)), **row})
     table = pd.DataFrame(rows, columns=None if rows else [*BOARD, "entry", "method"])
     if rows:
@@ -181,8 +181,30 @@ def _row(entry: str, tried: pd.DataFrame, used: pd.DataFrame) -> dict[str, Any]:
     return row
 
 
-def _against(best: str, entry: Mapping[str, Any], tests: pd.DataFrame) -> dict[str, Any]:
+def marks(tables: Tables, rows: pd.DataFrame, metric: str) -> dict[str, str]:
+    """The marks of a board's entries by any number, as `rank` gives them by the one that ranks."""
+    runs = on_board(tables.runs, rows)
+    best = leaders(runs, metric)
+    tests = compare(runs, best, metric)
+    alike = _alike(on_board(tables.grid, rows), tables.configs)
+    first = next(iter(best.values()), "")
+    known = rows[["entry", "collapsed"]].itertuples(index=False)
+    told = ({"entry": entry, "collapsed": collapsed} for entry, collapsed in known)
+    return {row["entry"]: _against(first, row, tests, alike)["mark"] for row in told}
+
+
+def _alike(tried: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a board's entries were trained alike, references aside."""
+    return not conditions.unlike(tried[~tried["method"].isin(REFERENCES)], configs)
+
+
+def _against(best: str, entry: Mapping[str, Any], tests: pd.DataFrame, alike: bool) -> dict[str, Any]:
     """The difference from the best entry (negative: worse) on common seeds, and the mark it gives."""
+    row = _difference(best, entry, tests)
+    return row if alike or not row["mark"] else {**row, "mark": "unlike"}
+
+
+def _difference(best: str, entry: Mapping[str, Any], tests: pd.DataFrame) -> dict[str, Any]:
     name = entry["entry"]
     row: dict[str, Any] = dict.fromkeys(("difference", "difference_low", "difference_high", "p_holm"), np.nan)
     row["mark"] = ""

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from bench.config.schema import BackboneConfig
+from bench.runs.encoders import Encoder
 from bench.runs.evaluations import Asked, Evaluated, Score
 from bench.runs.identity import dataset_label
 from bench.runs.result import Metrics, Provenance, Result, Timing
@@ -210,6 +212,24 @@ def fake_evaluation(
     path.parent.mkdir(exist_ok=True)
     write_json(path, whole.model_dump(by_alias=True, exclude_unset=True))
     return path
+
+
+def fake_encoder(experiment: Path, name: str, /, source: str = "timm:resnet50.a1_in1k", **changes: Any) -> Path:
+    """Write the directory of an encoder from elsewhere, without evaluations, and return it."""
+    folder = experiment / "encoders" / name
+    folder.mkdir(parents=True)
+    encoder = Encoder(
+        schema=1,
+        name=name,
+        source=source,
+        content_hash="3f2a0123456789ab",
+        backbone=BackboneConfig(name="resnet10_small", stem="small"),
+        size=16,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.25, 0.25, 0.25),
+    )
+    write_json(folder / "encoder.json", encoder.stored() | changes)
+    return folder
 
 
 def write_json(path: Path, values: Any) -> None:
