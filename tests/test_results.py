@@ -21,6 +21,7 @@ from bench.tables.leaderboard import collect
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results" / "reference"
 PAGE = ROOT / "results" / "README.md"
+TURNED = "folder:digits-turned@9284bfb4"  # by its content
 FILES = sorted(RESULTS.glob("*/*.toml"))
 
 
@@ -75,13 +76,14 @@ def test_git_keeps_the_reference_results_and_ignores_what_commands_write(tmp_pat
     assert sorted(found) == sorted([".gitignore", *(f"results/{name}" for name in kept)])
 
 
+def shown(values: pd.Series) -> str:
+    """Mean and half of the 95 % t interval."""
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
+    return f"{values.mean():.2f} ± {half:.2f}"
+
+
 def means(runs: pd.DataFrame) -> list[str]:
     """The numbers of a row: means over these runs, but for the rank with half of the 95 % t interval."""
-
-    def shown(values: pd.Series) -> str:
-        half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
-        return f"{values.mean():.2f} ± {half:.2f}"
-
     assert set(runs["state"]) == {"done"}
     assert list(runs["seed"]) == list(range(len(runs)))
     accuracies = [shown(runs[name]) for name in ("test_linear_top1", "test_knn_top1")]
@@ -107,6 +109,32 @@ def small_board() -> list[list[str]]:
     return [*board("cifar10-mini"), ["untrained, branches on (reference)", *numbers]]
 
 
+def judged(name: str) -> dict[str, pd.DataFrame]:
+    """The runs of an experiment of evaluations, by the names of rows, in the leaderboard's order."""
+    runs = pd.read_csv(RESULTS / "evaluations" / name / "runs.csv")
+    leaderboard = pd.read_csv(RESULTS / "evaluations" / name / "leaderboard.csv", keep_default_na=False)
+    return {entry_name(entry): runs[runs["entry"] == entry].set_index("seed") for entry in leaderboard["entry"]}
+
+
+def few_labels_and_finetuning() -> list[list[str]]:
+    """Accuracy over shares of the labels, then what fine-tuning adds to the linear probe, in pairs of seeds."""
+    rows = []
+    for name, runs in judged("digits").items():
+        scores = [runs[f"test_{variant}_top1"] for variant in ("few_1pct", "few_10pct", "few_50pct", "linear")]
+        tuned = runs["test_finetune_top1"]
+        told = ["-", "-"] if tuned.isna().any() else [shown(tuned), shown(tuned - runs["test_linear_top1"])]
+        rows.append([name, str(len(runs)), *map(shown, scores), *told])
+    return rows
+
+
+def transfer() -> list[list[str]]:
+    """The linear probe on each of two data sets, on encoders of each."""
+    here, there = judged("digits"), judged("turned")
+    cells = [(here, "test_linear_top1"), (there, "test_linear_top1@digits")]
+    cells += [(there, "test_linear_top1"), (here, f"test_linear_top1@{TURNED}")]
+    return [[name, "5", *(shown(runs[name][column]) for runs, column in cells)] for name in there]
+
+
 def test_every_number_in_the_tables_of_the_page_is_what_the_runs_say() -> None:
     blocks = re.findall(r"(?:^\|.*\n)+", PAGE.read_text(), re.MULTILINE)
     tables = [
@@ -118,6 +146,8 @@ def test_every_number_in_the_tables_of_the_page_is_what_the_runs_say() -> None:
         (["method", "seeds", *measured], small_board()),
         (["entry", "seeds", *of_z], board("raft-ablation")),
         (["method", "seeds", *measured], board("quick")),
+        (["method", "seeds", "1 %", "10 %", "50 %", "100 %", "fine-tuned", "gain"], few_labels_and_finetuning()),
+        (["method", "seeds", *("on digits", "from turned", "on turned", "from digits")], transfer()),
     ]
     assert len(tables) == len(expected)
     for (header, _, *rows), (columns, runs) in zip(tables, expected, strict=True):
