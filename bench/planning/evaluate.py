@@ -5,15 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.config.schema import DataConfig, parse_overrides
+from bench.config.encoders import EncoderConfig, described
+from bench.config.schema import DataConfig, RunConfig, parse_overrides
 from bench.data import datasets
 from bench.errors import UserError, few, unknown
 from bench.evaluation import EVALUATIONS, ask, parse
 from bench.planning.options import EvaluateOptions
 from bench.planning.request import Ready, Request
 from bench.runs import provenance, store
+from bench.runs.encoders import Encoder
 from bench.runs.evaluations import Asked
-from bench.runs.identity import FOLDER, completed, image_folder
+from bench.runs.identity import FOLDER, RUN_NAME, completed, image_folder
 from bench.runs.work import Judging, Work
 
 OWN = "own"  # the data set that a run was trained on
@@ -23,7 +25,30 @@ DATA = "data.skip_bad"  # the one setting that is of the data, not of an evaluat
 def options(flags: Mapping[str, Any]) -> EvaluateOptions:
     """What was asked for, by the command line's flags (None: not given). Raises UserError."""
     given = {key: value for key, value in flags.items() if value is not None}
-    return EvaluateOptions.of({**given, "set": parse_overrides(given.pop("set", []))})
+    sources: dict[str, str] = {}
+    for text in given.pop("encoder", []):
+        name, equals, source = text.partition("=")
+        if not equals or not name.strip() or not source.strip():
+            raise UserError(f"--encoder {text!r}: expected NAME=SOURCE, e.g. r50=timm:resnet50.a1_in1k")
+        if name.strip() in sources:
+            raise UserError(f"--encoder {text!r}: there is another {name.strip()}; give it another name")
+        sources[name.strip()] = source.strip()
+    return EvaluateOptions.of({**given, "set": parse_overrides(given.pop("set", [])), "encoder": sources})
+
+
+def described_encoders(options: EvaluateOptions) -> list[tuple[str, EncoderConfig]]:
+    """Encoders from elsewhere, by name, with their settings encoder.NAME.KEY. Raises UserError."""
+    given: dict[str, dict[str, str]] = {name: {} for name in options.encoder}
+    for key, value in options.set.items():
+        if key.startswith("encoder."):
+            name, _, setting = key.removeprefix("encoder.").rpartition(".")
+            if name not in given:
+                raise unknown("encoder", name or setting, given)
+            given[name][setting] = value
+    for name, source in options.encoder.items():
+        if RUN_NAME.fullmatch(name):
+            raise UserError(f"--encoder {name}={source}: {name} is the name of a run; give the encoder another name")
+    return [(name, described(name, source, given[name])) for name, source in options.encoder.items()]
 
 
 def wanted(options: EvaluateOptions) -> list[Asked]:
@@ -32,7 +57,7 @@ def wanted(options: EvaluateOptions) -> list[Asked]:
     settings: dict[str, dict[str, str]] = {name: {} for name in names}
     for key, value in options.set.items():
         name, dot, setting = key.partition(".")
-        if key == DATA:
+        if key == DATA or key.startswith("encoder."):
             continue
         if not dot or name not in EVALUATIONS:
             known = [f"{each}.{field}" for each, model in EVALUATIONS.items() for field in model.model_fields]
@@ -73,6 +98,8 @@ class EvaluationRequest(Request):
     asked: Sequence[Asked] = ()
     notes: Sequence[str] = ()
     """What there is to tell about runs that are left out."""
+    encoders: Sequence[tuple[str, EncoderConfig]] = ()
+    """From elsewhere, judged beside the runs."""
 
     @property
     def work(self) -> Work:
@@ -94,20 +121,44 @@ class EvaluationRequest(Request):
     def make_ready(self) -> Ready:
         """Read every data set that is needed, then note what is asked for. Raises UserError if one cannot be read."""
         warnings = [*self.notes]
+        made = self._made_encoders()
+        sizes = {encoder.name: encoder.size for encoder in made}
+        for encoder in made:
+            warnings += [f"{encoder.name}: {line}" for line in encoder.told]
         if open_runs := self.open():
             from bench.planning.prepare import read_datasets
 
-            configs = [DataConfig(**completed(run["config"])["data"]) for run in open_runs]
+            configs = [
+                DataConfig(**{**data, "size": sizes.get(run["run_id"], data["size"])})
+                for run in open_runs
+                if (data := completed(run["config"])["data"])
+            ]
             others = [{**asked.data, "size": own.size} for own in configs for asked in self.asked if asked.data]
             wanted = [*configs, *(DataConfig(**values) for values in others)]
             warnings += read_datasets(dict.fromkeys(wanted), self.data_dir)
         try:
             for asked in self.asked:
                 asked.write(self.experiment)
+            for encoder in made:
+                encoder.write(self.work.place(self.experiment, encoder.name).path)
         except OSError as error:
             raise UserError(f"cannot write results to {self.experiment}: {error.strerror or error}") from None
         runs = [self.work.place(self.experiment, run["run_id"]) for run in self.planned]
         return Ready(runs, warnings, *provenance.git_state())
+
+    def _made_encoders(self) -> list[Encoder]:
+        """The encoders, their weights read and found complete. Imports torch if there are any. Raises UserError."""
+        if not self.encoders:
+            return []
+        from bench.evaluation.encoders import foreign
+
+        config = RunConfig(**completed(self.planned[0]["config"]))
+        found = []
+        for name, each in self.encoders:
+            encoder = foreign(name, each, config.backbone, self.data_dir)
+            sections = {key: self.planned[0]["config"][key] for key in ("data", "augment", "eval", "train")}
+            found.append(encoder.model_copy(update={"judged_as": sections}))
+        return found
 
 
 def request(
@@ -126,8 +177,18 @@ def request(
     notes = [f"{len(others)} runs are not done, and left out: {few(others)}"] * bool(others)
     own = [_identity(completed(run["config"])["data"]) for run in done]
     here = [each.model_copy(update={"data": {}}) if set(own) == {_identity(each.data)} else each for each in asked]
+    encoders = described_encoders(options)
+    if encoders and len(set(own)) > 1:
+        raise UserError(
+            f"--encoder: the runs of {experiment.name} have several data sets; judge it in one that has one"
+        )
+    beside = [
+        {**done[0], "run_id": name, "method": name, "seed": 0, "config_hash": "", "overrides": {"source": each.source}}
+        for name, each in encoders
+    ]
     return EvaluationRequest(
-        planned=done,
+        planned=[*done, *beside],
+        encoders=encoders,
         results=experiment.parent,
         data_dir=data_dir,
         options=options,

@@ -87,6 +87,8 @@ class EvaluateOptions(MachineOptions):
     """Data sets, separated by commas; own: the one that a run was trained on."""
     set: dict[str, str] = {}
     """NAME.KEY=VALUE: change a setting of an evaluation, e.g. few.draws=3."""
+    encoder: dict[str, str] = {}
+    """NAME=SOURCE: judge an encoder from elsewhere too, timm:NAME.TAG or file:PATH."""
     devices_per_run: int = Field(1, ge=1, le=1, json_schema_extra={"flag": ""})
     """An encoder is judged on one device: no flag."""
     nodes: int = Field(1, ge=1, le=1, json_schema_extra={"flag": ""})

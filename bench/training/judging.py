@@ -5,20 +5,25 @@ What was made at the end of training would be made here again with the same bits
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from bench import backbone
-from bench.config.schema import DataConfig
+from bench.config.schema import AugmentConfig, DataConfig, EvalConfig
 from bench.data import datasets
+from bench.data.split import Channels
 from bench.errors import Interrupted, UserError
+from bench.evaluation.encoders import load
 from bench.evaluation.subject import Subject
 from bench.runs import evaluations, store
 from bench.runs.claim import Claim, LostClaim
+from bench.runs.encoders import Encoder
 from bench.runs.evaluations import Asked, EvaluationFiles
 from bench.runs.identity import dataset_label
 from bench.runs.work import Judging
@@ -66,7 +71,7 @@ def _make(
     try:
         known = {asked.key: asked for asked in evaluations.asked(run.path.parent.parent)}
         wanted = [(known[files.key], files) for files in todo]
-        judged = _Judged(run, orders.data_dir, device, stop)
+        judged = _judged(run, orders, device)
     except Exception as error:
         for files in todo:
             note_failure(error, files.error, claim)
@@ -79,8 +84,8 @@ def _make(
             if stop():
                 raise Interrupted
             try:
-                subject = subject or judged.on(asked)
-                made = carry_out(asked, subject, files, {**attempt, "threads": judged.config.train.threads}, claim)
+                subject = subject or judged.on(asked, orders, device, stop)
+                made = carry_out(asked, subject, files, {**attempt, "threads": judged.threads}, claim)
             except (Interrupted, LostClaim):
                 raise
             except Exception as error:
@@ -89,41 +94,83 @@ def _make(
                 log.info("%s in %.1f s: %s", files.key, made.seconds, made.told())
 
 
+@dataclass(frozen=True)
 class _Judged:
-    """A run's encoder, ready to be judged. Raises UserError if it is not what the run's plan says."""
+    """An encoder, ready to be judged like a run of `config`."""
 
-    def __init__(self, run: store.RunDir, data_dir: str, device: torch.device, stop: Callable[[], bool]) -> None:
-        record = store.read_run(run)
-        if record.state != "done":
-            raise UserError(f"{run.run_id} is {record.state}: only the encoders of runs that are done are judged")
-        self.config, self.seed = plan_of(record.config, run.run_id)
-        set_determinism(self.config.train.threads)
-        self.name, self.data_dir, self.device, self.stop = run.run_id, data_dir, device, stop
-        self.backbone = backbone.load(run.encoder)
-        own = self.config.backbone
-        told, planned = self.backbone.architecture, (own.name, own.stem, self.config.data.size)
-        if told != planned:
-            raise UserError(f"{run.encoder} is of another run: its backbone is {told}, the run's {planned}")
-        self.backbone.to(device).to(memory_format=memory_format(self.backbone, device))
+    name: str
+    seed: int
+    backbone: nn.Module
+    mean: Channels
+    std: Channels
+    size: int
+    data: DataConfig
+    eval: EvalConfig
+    augment: AugmentConfig
+    threads: int
 
-    def on(self, asked: Asked) -> Subject:
-        """The encoder on a data set; images of any are normalised as those that it was trained on."""
-        own = dataset(self.config.data, self.data_dir)
-        other = DataConfig(**{**asked.data, "size": self.config.data.size}) if asked.data else None
+    def on(self, asked: Asked, orders: Orders, device: torch.device, stop: Callable[[], bool]) -> Subject:
+        """The encoder on a data set; images of any are normalised as the encoder wants them."""
+        section = asked.data or self.data.model_dump()
         return Subject(
             name=self.name,
             backbone=self.backbone,
-            dataset=dataset(other, self.data_dir) if other else own,
-            dataset_label=dataset_label(asked.data or self.config.data.model_dump()),
-            mean=own.mean,
-            std=own.std,
-            size=self.config.data.size,
-            device=self.device,
+            dataset=dataset(DataConfig(**{**section, "size": self.size}), orders.data_dir),
+            dataset_label=dataset_label(section),
+            mean=self.mean,
+            std=self.std,
+            size=self.size,
+            device=device,
             seed=self.seed,
-            eval=self.config.eval,
-            augment=self.config.augment,
-            should_stop=self.stop,
+            eval=self.eval,
+            augment=self.augment,
+            should_stop=stop,
         )
+
+
+def _judged(run: store.RunDir, orders: Orders, device: torch.device) -> _Judged:
+    """The encoder of a run, or one from elsewhere. Raises UserError if it is not what stands written beside it."""
+    judged = _foreign(run.path) if run.path.parent.name == evaluations.ENCODERS else _of_run(run, orders)
+    set_determinism(judged.threads)
+    judged.backbone.to(device).to(memory_format=memory_format(judged.backbone, device))
+    return judged
+
+
+def _of_run(run: store.RunDir, orders: Orders) -> _Judged:
+    record = store.read_run(run)
+    if record.state != "done":
+        raise UserError(f"{run.run_id} is {record.state}: only the encoders of runs that are done are judged")
+    config, seed = plan_of(record.config, run.run_id)
+    network = backbone.load(run.encoder)
+    own = config.backbone
+    told, planned = network.architecture, (own.name, own.stem, config.data.size)
+    if told != planned:
+        raise UserError(f"{run.encoder} is of another run: its backbone is {told}, the run's {planned}")
+    images = dataset(config.data, orders.data_dir)
+    size, threads = config.data.size, config.train.threads
+    return _Judged(
+        run.run_id, seed, network, images.mean, images.std, size, config.data, config.eval, config.augment, threads
+    )
+
+
+def _foreign(folder: Path) -> _Judged:
+    try:
+        encoder = Encoder.read(folder)
+    except ValueError as error:
+        raise UserError(f"{folder}: {error}") from None
+    sections = encoder.judged_as
+    return _Judged(
+        name=encoder.name,
+        seed=0,
+        backbone=load(encoder),
+        mean=encoder.mean,
+        std=encoder.std,
+        size=encoder.size,
+        data=DataConfig(**sections["data"]),
+        eval=EvalConfig(**sections["eval"]),
+        augment=AugmentConfig(**sections["augment"]),
+        threads=sections["train"]["threads"],
+    )
 
 
 @lru_cache(maxsize=4)

@@ -21,10 +21,12 @@ from image_folders import config, make_folder
 from torch import Tensor, nn
 
 from bench.data import datasets
+from bench.errors import UserError
 from bench.evaluation import ask, protocol, subject
 from bench.files import dump_json
-from bench.planning import plan
+from bench.planning import evaluate, plan
 from bench.planning.entries import Entry
+from bench.planning.evaluate import EvaluationRequest
 from bench.runs import evaluations
 from bench.runs.claim import Claim
 from bench.runs.evaluations import Asked, Evaluated
@@ -138,9 +140,9 @@ def test_images_of_another_data_set_are_normalised_as_the_encoders_own(
     there = ask("linear", {}, {"name": f"folder:{root}", "fingerprint": fingerprint})
     seen: set[tuple[Any, ...]] = set()
 
-    def note(backbone: nn.Module, images: Tensor, index: Tensor | None, mean: Any, std: Any, device: Any) -> Tensor:
+    def note(backbone: nn.Module, images: Tensor, index: Tensor | None, mean: Any, std: Any, *rest: Any) -> Tensor:
         seen.add((mean, std, images.shape[-1]))
-        return protocol.features(backbone, images, index, mean, std, device)
+        return protocol.features(backbone, images, index, mean, std, *rest)
 
     monkeypatch.setattr(subject, "features", note)
     judge(runs[:1], there)
@@ -263,6 +265,29 @@ def test_an_encoder_of_another_backbone_is_refused(runs: list[RunDir], tmp_path:
     shutil.copy(other.encoder, runs[0].encoder)
     judge(runs[:1], FEW)
     assert "is of another run: its backbone is" in (runs[0].evaluations / f"{FEW.key}.error.txt").read_text()
+
+
+def request(experiment: Path, source: Path, *settings: str) -> EvaluationRequest:
+    flags = {"evaluations": "knn,linear", "encoder": [f"mine=file:{source}"], "set": [*settings]}
+    options = evaluate.options(flags)
+    return evaluate.request(experiment, evaluate.wanted(options), experiment.parent, options, "test", False)
+
+
+def test_an_encoder_from_elsewhere_is_judged_as_a_run_is(runs: list[RunDir], tmp_path: Path) -> None:
+    ready = request(tmp_path / "x", runs[0].encoder).make_ready()
+    assert [run.run_id for run in ready.runs] == [*(run.run_id for run in runs), "mine"]
+    worker.work(orders(ready.runs, [LINEAR, KNN]), lambda: False)
+    assert bits(ready.runs[2]) == bits(runs[0])
+    assert made(ready.runs[2], KNN).subject == "mine"
+
+
+def test_a_name_stands_for_one_encoder(runs: list[RunDir], tmp_path: Path) -> None:
+    request(tmp_path / "x", runs[0].encoder).make_ready()
+    request(tmp_path / "x", runs[0].encoder).make_ready()
+    with pytest.raises(UserError, match="holds the evaluations of other weights"):
+        request(tmp_path / "x", runs[1].encoder).make_ready()
+    with pytest.raises(UserError, match="another size or normalisation"):
+        request(tmp_path / "x", runs[0].encoder, "encoder.mine.mean=0.5,0.5,0.5").make_ready()
 
 
 def edit(path: Path, section: str, name: str, value: object) -> None:
