@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from bench.report import style
 from bench.report.accuracy_figures import cost_figure, difference_figure, leaderboard_figure
 from bench.report.columns import boards
+from bench.report.confusion import confusion_figure
 from bench.report.curves import accuracy_figure, loss_figure, plane_figure, rank_figure
 from bench.report.grid_figures import grid_figure, grid_plane_figure
 from bench.report.label_figures import few_labels_figure
@@ -41,6 +42,11 @@ DRAWERS: dict[str, tuple[str, Drawer]] = {
         few_labels_figure,
     ),
     "cost": ("accuracy against training time", cost_figure),
+    "confusion": (
+        "what the linear probe takes the test images of each class for, in percent of the class, all seeds together; "
+        "shades by the square root",
+        confusion_figure,
+    ),
 }
 
 

@@ -3,7 +3,7 @@
 results/<experiment>/evaluations/<key>.json                what was asked for: `Asked`
 results/<experiment>/runs/<run_id>/evaluations/            and the same in encoders/<name>/
     <key>.json       what came of it: `Evaluated`; its existence is "done"
-    <key>.npz        `predicted` [classifiers, M] and `labels` [M]: the class of every test image
+    <key>.npz        `predicted` [classifiers, M] and `labels` [M]: the class of every test image; `classes`: names
     <key>.error.txt  why it failed, if it did
     claim-<k>.json   who is at it (bench.runs.claim): one process a run, for all its evaluations
 

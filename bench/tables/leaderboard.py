@@ -50,6 +50,8 @@ class Tables:
     """Files that could not be used, with reasons."""
     configs: dict[str, dict[str, Any]]
     """config_hash -> resolved config with dotted keys."""
+    results: Path
+    """Where the experiments are, for what is read only when it is shown."""
 
 
 def collect(results: Path, experiments: Iterable[str], metric: str = "test_linear_top1") -> Tables:
@@ -69,9 +71,8 @@ def collect(results: Path, experiments: Iterable[str], metric: str = "test_linea
     board = rank(runs, grid, pairs, found.configs, best, metric)
     board = foreign.joined(board, found.encoders, found.evaluations, runs)
     overall = across(runs, board, metric)
-    return Tables(
-        metric, runs, found.history, found.evaluations, grid, board, pairs, overall, found.problems, found.configs
-    )
+    told = (found.problems, found.configs, results)
+    return Tables(metric, runs, found.history, found.evaluations, grid, board, pairs, overall, *told)
 
 
 def standing(tables: Tables, rows: pd.DataFrame) -> pd.DataFrame:

@@ -44,7 +44,8 @@ def carry_out(
         provenance=Provenance(**{key: attempt[key] for key in TOLD if key in attempt}),
     )
     predictions = io.BytesIO()
-    np.savez_compressed(predictions, predicted=judged.predicted, labels=judged.labels)
+    classes = np.array(subject.dataset.classes, dtype=np.str_)
+    np.savez_compressed(predictions, predicted=judged.predicted, labels=judged.labels, classes=classes)
 
     def write() -> None:
         claim.check()

@@ -50,7 +50,8 @@ def test_every_evaluation_leaves_its_numbers_and_the_predictions_of_all_test_ima
         made = evaluations.read(run.evaluations / f"{key}.json")
         (score,) = made.scores
         with np.load(run.evaluations / f"{key}.npz", allow_pickle=False) as stored:
-            assert sorted(stored.files) == ["labels", "predicted"]
+            assert sorted(stored.files) == ["classes", "labels", "predicted"]
+            assert stored["classes"].tolist() == list("0123456789")
             np.testing.assert_array_equal(stored["labels"], labels)
             assert score.test_top1 == pytest.approx(100 * (stored["predicted"][0] == stored["labels"]).mean())
         assert getattr(result.metrics, f"test_{name}_top1") == score.test_top1
