@@ -7,7 +7,7 @@ Where entries were not trained alike (`bench.tables.conditions`), none is marked
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ class Tables:
     """config_hash -> resolved config with dotted keys."""
     results: Path
     """Where the experiments are, for what is read only when it is shown."""
+    marks: dict[tuple[Board, str], dict[str, str]] = field(default_factory=dict)
+    """What `marks` found, by board and number: every format shows it."""
 
 
 def collect(results: Path, experiments: Iterable[str], metric: str = "test_linear_top1") -> Tables:
@@ -184,14 +186,17 @@ def _row(entry: str, tried: pd.DataFrame, used: pd.DataFrame) -> dict[str, Any]:
 
 def marks(tables: Tables, rows: pd.DataFrame, metric: str) -> dict[str, str]:
     """The marks of a board's entries by any number, as `rank` gives them by the one that ranks."""
-    runs = on_board(tables.runs, rows)
-    best = leaders(runs, metric)
-    tests = compare(runs, best, metric)
-    alike = _alike(on_board(tables.grid, rows), tables.configs)
-    first = next(iter(best.values()), "")
-    known = rows[["entry", "collapsed"]].itertuples(index=False)
-    told = ({"entry": entry, "collapsed": collapsed} for entry, collapsed in known)
-    return {row["entry"]: _against(first, row, tests, alike)["mark"] for row in told}
+    key = tuple(rows.iloc[0][BOARD]), metric
+    if key not in tables.marks:
+        runs = on_board(tables.runs, rows)
+        best = leaders(runs, metric)
+        tests = compare(runs, best, metric)
+        alike = _alike(on_board(tables.grid, rows), tables.configs)
+        first = next(iter(best.values()), "")
+        known = rows[["entry", "collapsed"]].itertuples(index=False)
+        told = ({"entry": entry, "collapsed": collapsed} for entry, collapsed in known)
+        tables.marks[key] = {row["entry"]: _against(first, row, tests, alike)["mark"] for row in told}
+    return tables.marks[key]
 
 
 def _alike(tried: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> bool:
