@@ -1,6 +1,6 @@
 """What `bench evaluate` is asked for: which evaluations, on which data, of which finished runs. Imports no torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from bench.config.schema import DataConfig, RunConfig, parse_overrides
 from bench.data import datasets
 from bench.errors import UserError, few, unknown
 from bench.evaluation import EVALUATIONS, ask, parse
-from bench.planning.options import EvaluateOptions
+from bench.planning.options import EvaluateOptions, MachineOptions
 from bench.planning.request import Ready, Request
 from bench.runs import provenance, store
 from bench.runs.encoders import Encoder
@@ -175,19 +175,11 @@ def request(
     if not done:
         raise UserError(f"{experiment.name}: none of its {len(others)} runs is done, so there is nothing to judge")
     notes = [f"{len(others)} runs are not done, and left out: {few(others)}"] * bool(others)
-    own = [_identity(completed(run["config"])["data"]) for run in done]
-    here = [each.model_copy(update={"data": {}}) if set(own) == {_identity(each.data)} else each for each in asked]
+    own = {_identity(completed(run["config"])["data"]) for run in done}
+    here = [each.model_copy(update={"data": {}}) if own == {_identity(each.data)} else each for each in asked]
     encoders = described_encoders(options)
-    if encoders and len(set(own)) > 1:
-        raise UserError(
-            f"--encoder: the runs of {experiment.name} have several data sets; judge it in one that has one"
-        )
-    beside = [
-        {**done[0], "run_id": name, "method": name, "seed": 0, "config_hash": "", "overrides": {"source": each.source}}
-        for name, each in encoders
-    ]
     return EvaluationRequest(
-        planned=[*done, *beside],
+        planned=[*done, *_beside(done[0], encoders, own)],
         encoders=encoders,
         results=experiment.parent,
         data_dir=data_dir,
@@ -197,6 +189,53 @@ def request(
         asked=list({each.key: each for each in here}.values()),
         notes=notes,
     )
+
+
+def beside(request: Request, encoders: Mapping[str, Mapping[str, str]]) -> list[EvaluationRequest]:
+    """The encoders of a sweep file, judged as its runs are at their end; no run need be done. Raises UserError.
+
+    encoders: name -> its source and settings.
+    """
+    if not encoders:
+        return []
+    first = request.planned[0]
+    sources = {name: dict(given) for name, given in encoders.items()}
+    options = EvaluateOptions.of(
+        {
+            **{name: getattr(request.options, name) for name in MachineOptions.model_fields},
+            **{"devices_per_run": 1, "nodes": 1, "evaluations": first["config"]["eval"]["at_end"]},
+            "encoder": {name: given.pop("source") for name, given in sources.items()},
+            "set": {f"encoder.{name}.{key}": value for name, given in sources.items() for key, value in given.items()},
+        }
+    )
+    described = described_encoders(options)
+    judged = EvaluationRequest(
+        planned=_beside(first, described, {_identity(run["config"]["data"]) for run in request.planned}),
+        encoders=described,
+        results=request.results,
+        data_dir=request.data_dir,
+        options=options,
+        command=request.command,
+        retry_failed=request.retry_failed,
+        asked=wanted(options),
+    )
+    return [judged]
+
+
+def _beside(
+    first: Mapping[str, Any], encoders: Sequence[tuple[str, EncoderConfig]], data: Collection[str]
+) -> list[dict[str, Any]]:
+    """What stands for encoders among planned runs, of which `first` is one; data: of all. Raises UserError."""
+    if encoders and len(data) > 1:
+        raise UserError(
+            f"encoder {encoders[0][0]}: the runs of {first['experiment']} have several data sets; judge it in an "
+            "experiment that has one"
+        )
+    found = []
+    for name, each in encoders:
+        own = {"run_id": name, "method": name, "seed": 0, "config_hash": "", "overrides": {"source": each.source}}
+        found.append({**first, **own})
+    return found
 
 
 def _identity(data: Mapping[str, Any]) -> str:

@@ -72,6 +72,8 @@ class SweepOptions(MachineOptions):
     """KEY=VALUE,VALUE: search these; all combinations."""
     entry: list[Entry] = Field([], json_schema_extra={"flag": ""})
     """Rows of the leaderboard beside `method`: the [[entry]] tables of a sweep file; no flag."""
+    encoder: dict[str, dict[str, str]] = Field({}, json_schema_extra={"flag": ""})
+    """Encoders from elsewhere that are judged beside the runs: name -> source, mean, ...; of a sweep file, no flag."""
     experiment: str = ""
     """Name of the folder in the results; by default the preset's name."""
     log: str = ""

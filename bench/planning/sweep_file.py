@@ -16,6 +16,12 @@ Rows of the leaderboard beside, or in place of, `method`:
 label = "RAFT, no predictor"
 method = "raft"
 set = { "method.predictor" = "none" }
+
+Encoders from elsewhere, judged with the same data by eval.at_end (settings as of `bench evaluate --set encoder.NAME.`):
+
+[encoder]
+r50 = "timm:resnet50.a1_in1k"
+mine = { source = "file:mine.pth", mean = [0.5, 0.5, 0.5], std = [0.5, 0.5, 0.5], size = 32 }
 """
 
 from collections.abc import Mapping
@@ -188,6 +194,8 @@ def _flag(key: str, value: Any) -> Any:
         return {name: _scalar(name, each) for name, each in _dotted(key, value).items()}
     if key == "grid":
         return {name: _values(name, each) for name, each in _dotted(key, value).items()}
+    if key == "encoder":
+        return _encoders(value)
     if key == "method" and isinstance(value, list):
         return ",".join(_scalar(key, each) for each in value)
     if key == "seeds" and isinstance(value, list):
@@ -199,6 +207,22 @@ def _flag(key: str, value: Any) -> Any:
     if isinstance(value, str) or (key in WORDS_OR_NUMBERS and isinstance(value, int)):
         return _scalar(key, value)
     raise ValueError(f"{key} = {value!r}: should be a text in quotes")
+
+
+def _encoders(value: Any) -> dict[str, dict[str, str]]:
+    """[encoder] -> name -> its source and settings. Raises ValueError."""
+    if not isinstance(value, dict):
+        raise ValueError("encoder should be a table: [encoder]")
+    found = {}
+    for name, each in value.items():
+        settings = each if isinstance(each, dict) else {"source": each}
+        if not isinstance(settings.get("source"), str):
+            raise ValueError(f'{name} = {each!r}: should be a source, e.g. {name} = "timm:resnet50.a1_in1k"')
+        found[name] = {
+            key: ",".join(_scalar(key, part) for part in given) if isinstance(given, list) else _scalar(key, given)
+            for key, given in settings.items()
+        }
+    return found
 
 
 def _dotted(key: str, table: Any, prefix: str = "") -> dict[str, Any]:

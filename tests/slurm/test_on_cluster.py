@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import pytest
 from hands import BENCH, Cluster, bench, results, settings, shell, states, wait_for
@@ -42,6 +43,12 @@ def means_by_hand(experiment: str) -> dict[str, dict[str, tuple[float, float]]]:
     }
 
 
+def scores(experiment: str) -> dict[str, Any]:
+    """What an evaluation by few labels found of every run."""
+    found = Path("results", experiment, "runs").glob("*/evaluations/few-*.json")
+    return {path.parts[-3]: json.loads(path.read_text())["scores"] for path in found}
+
+
 def test_a_sweep_gives_the_tables_of_this_machine(cluster: Cluster, images: Path) -> None:
     """2 methods x 3 seeds x 2 grid points: 12 done, each executed once, bit for bit."""
     runs = [*settings(images, 4), "--method", "raft,simclr", "--seeds", "3", "--grid", "optim.lr=0.1,0.3"]
@@ -65,6 +72,13 @@ def test_a_sweep_gives_the_tables_of_this_machine(cluster: Cluster, images: Path
     for run in Path("results/far/runs").iterdir():
         assert [path.name for path in run.glob("claim-*.json")] == ["claim-1.json"], "executed once"
     assert "nothing to submit" in bench(*on_slurm)
+
+    few = ["--with", "few", "--set", "few.labels=50%"]
+    assert "submitted 12 runs in 2 jobs" in bench("evaluate", "far", *few, *ON, "--runs-per-job", "6")
+    assert "of 12 runs 12 done" in bench("status", "far", "--watch")
+    bench("evaluate", "near", *few, "--jobs", "1")
+    assert scores("far") == scores("near") and len(scores("far")) == 12
+    assert "nothing to submit" in bench("evaluate", "far", *few, *ON)
 
 
 def test_a_run_that_cannot_succeed_is_reported(cluster: Cluster, images: Path) -> None:

@@ -7,6 +7,8 @@ import pytest
 
 from bench.errors import UserError
 from bench.planning import sweep_file
+from bench.planning.evaluate import EvaluationRequest, beside
+from bench.planning.request import Request
 
 FILE = """
 method = ["raft", "byol"]
@@ -272,3 +274,43 @@ def test_entries_of_the_same_settings_are_the_same_runs(table: Path) -> None:
         UserError, match="'raft' and 'RAFT, no predictor' have the same settings: these are the same runs"
     ):
         sweep_file.planned(table, sweep_file.options(table, {}))
+
+
+ENCODERS = """method = "raft"
+[encoder]
+r50 = "timm:resnet50.a1_in1k"
+mine = { source = "file:mine.pth", mean = [0.5, 0.5, 0.5], std = "0.5,0.5,0.5", size = 32 }
+"""
+
+
+def judged(path: Path, text: str) -> list[EvaluationRequest]:
+    path.write_text(text)
+    asked = sweep_file.options(path, {"jobs": 1})
+    return beside(Request(sweep_file.planned(path, asked), path.parent, path.parent, asked, "x"), asked.encoder)
+
+
+def test_encoders_from_elsewhere_are_judged_beside_the_runs_by_what_ends_their_training(tmp_path: Path) -> None:
+    (request,) = judged(tmp_path / "sweep.toml", ENCODERS)
+    assert [run["run_id"] for run in request.planned] == ["r50", "mine"]
+    assert [asked.evaluation for asked in request.asked] == ["linear", "knn"] and request.options.jobs == 1
+    (_, r50), (_, mine) = request.encoders
+    assert r50.source == "timm:resnet50.a1_in1k" and r50.mean is None
+    assert (mine.mean, mine.std, mine.size) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 32)
+    assert not judged(tmp_path / "without.toml", 'method = "raft"')
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("mine = 3", ":3: mine = 3: should be a source"),
+        ("mine = { size = 32 }", ":3: mine = {'size': 32}: should be a source"),
+        ('mine = "resnet50"', "--encoder mine='resnet50': give timm:NAME.TAG"),
+        ('mine = { source = "file:x.pth", sice = 3 }', "did you mean 'encoder.mine.size'"),
+        ('raft = "file:x.pth"', "raft is a method here"),
+        ('mine = "file:x.pth"\n[grid]\ndata.name = ["digits", "cifar10"]', "have several data sets"),
+    ],
+)
+def test_an_encoder_that_cannot_be_is_told_before_anything_is_done(tmp_path: Path, line: str, reason: str) -> None:
+    with pytest.raises(UserError) as told:
+        judged(tmp_path / "sweep.toml", f'method = "raft"\n[encoder]\n{line}\n')
+    assert reason in str(told.value)
