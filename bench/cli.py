@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.errors import UserError, unknown
-from bench.export.commands import export, preview
+from bench.export.commands import export, pictures, preview
 from bench.planning.catalog import KINDS
 from bench.planning.flags import DataDir, Results, RetryFailed, SweepFile, takes
 from bench.planning.options import EvaluateOptions, SweepOptions
@@ -148,6 +148,7 @@ def report(
 
 app.command()(export)
 app.command()(preview)
+app.command()(pictures)
 
 
 @app.command("list")

@@ -25,6 +25,21 @@ def export(
     print("wrote " + ", ".join(map(str, folder.export(record, to, data_dir))))
 
 
+def pictures(
+    experiment: Annotated[str, typer.Argument(help="Of whose finished runs.")],
+    results: Results = Path("results"),
+    data_dir: DataDir = Path("data"),
+) -> None:
+    """Draw what each row's encoder holds to be alike (its lowest done seed): nearest neighbours, a map of features."""
+    from bench.report import style
+
+    with style.importing():
+        from bench.export import pictures as drawn  # torch with it
+
+    with style.applied():
+        print("wrote " + ", ".join(map(str, drawn.write(results, experiment, data_dir))))
+
+
 @takes(SweepOptions, ("method", "preset", "set"))
 def preview(
     images: Annotated[int, typer.Option(min=1, help="How many images.")] = 8,

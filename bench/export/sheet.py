@@ -26,14 +26,17 @@ class Panel:
     columns: Sequence[str]
 
 
-def draw(panels: Sequence[Panel]) -> Figure:
-    """All panels, one below the other."""
-    heights = [0.62 * len(panel.images) + 0.75 for panel in panels]
-    width = 0.62 * max(panel.images.shape[1] for panel in panels) + 0.3
-    figure = Figure(figsize=(max(4.0, width), sum(heights)), layout="constrained")
-    for axes, panel in zip(
-        figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0], panels, strict=True
-    ):
+def draw(panels: Sequence[Panel], across: int = 1) -> Figure:
+    """All panels, `across` of them (of fewer, all) beside each other."""
+    across = min(across, len(panels))
+    lines = [panels[i : i + across] for i in range(0, len(panels), across)]
+    heights = [0.62 * max(len(panel.images) for panel in line) + 0.75 for line in lines]
+    width = max(4.0, 0.62 * max(panel.images.shape[1] for panel in panels) + 0.3)
+    figure = Figure(figsize=(width * across, sum(heights)), layout="constrained")
+    grid = figure.subplots(len(lines), across, squeeze=False, height_ratios=heights).ravel()
+    for axes in grid[len(panels) :]:
+        axes.set_visible(False)
+    for axes, panel in zip(grid, panels, strict=False):
         sheet, step = _sheet(panel.images.numpy())
         axes.imshow(sheet, interpolation="nearest")
         axes.set_xticks([step * (i + 0.5) - GAP / 2 for i in range(len(panel.columns))], panel.columns)
@@ -42,7 +45,7 @@ def draw(panels: Sequence[Panel]) -> Figure:
         axes.grid(visible=False)
         for spine in axes.spines.values():
             spine.set_visible(False)
-        title = textwrap.wrap(plain(panel.title, 300), int(12 * figure.get_figwidth()))
+        title = textwrap.wrap(plain(panel.title, 300), int(12 * width))
         axes.set_title("\n".join(title), loc="left", fontsize=9)
     return figure
 

@@ -14,6 +14,7 @@ from bench.report.columns import COLUMNS, DASH, boards, name_column, number, p_v
 from bench.report.figures import render
 from bench.report.markup import TEXT
 from bench.report.names import dataset_name, entry_name
+from bench.report.pictures import pictures
 from bench.report.section import Section
 from bench.report.sections import sections
 from bench.runs.result import METRICS, PROVENANCE, TIMINGS
@@ -52,9 +53,16 @@ class Sheet:
 
 
 def html(
-    tables: Tables, experiments: list[str], columns: list[str] | None, drawn: list[tuple[str, str, Figure]]
+    tables: Tables,
+    experiments: list[str],
+    columns: list[str] | None,
+    drawn: list[tuple[str, str, Figure]],
+    folder: Path,
 ) -> str:
-    """The page; `columns`: for the leaderboard; `drawn`: from figures(). The template engine escapes all text."""
+    """The page; `columns`: for the leaderboard; `drawn`: from figures(); `folder`: of other commands' pictures.
+
+    The template engine escapes all text.
+    """
     templates = FileSystemLoader(Path(__file__).parent / "templates")
     environment = Environment(loader=templates, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     differing, shared = _settings(tables)
@@ -63,7 +71,7 @@ def html(
         title=f"ssl-bench: {', '.join(experiments)}",
         summary=_summary(tables),
         sections=[_section(section) for section in sections(tables, shown, more=True)],
-        figures=[_image(*figure) for figure in drawn],
+        figures=[*(_image(*figure) for figure in drawn), *pictures(folder)],
         pairs=_pairs(tables),
         differing=differing,
         shared=shared,

@@ -124,7 +124,7 @@ def _write(
         if "html" in formats:
             from bench.report.page import html
 
-            save("report.html", html(tables, names, columns, drawn).encode())
+            save("report.html", html(tables, names, columns, drawn, folder / "figures").encode())
     return written
 
 
