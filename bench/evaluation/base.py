@@ -11,6 +11,7 @@ from bench.config.schema import Group
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from bench.data.datasets import Dataset
     from bench.evaluation.subject import Subject, Test
 
 BEST = 5  # classes that a classifier names for an image, where there are so many
@@ -36,6 +37,9 @@ class Classifier:
 
 class Evaluation(Group):
     """Base of the evaluations. Fields are settings, each with a docstring; all of them are part of its identity."""
+
+    def check(self, dataset: Dataset) -> None:
+        """Before anything is fitted. Raises UserError if these settings cannot judge on this data set."""
 
     def classifiers(self, subject: Subject) -> Iterator[Classifier]:
         """Fit, and choose on validation; `subject` gives no test image."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from bench.data.datasets import Dataset
     from bench.evaluation.subject import Subject
 
 AMOUNT = re.compile(r"(?P<percent>\d+(\.\d+)?)%|(?P<shots>\d+)")
@@ -47,11 +48,21 @@ class Few(Evaluation):
             raise UserError("few.labels: name one or more amounts, e.g. 1%,10%,5")
         return ",".join(dict.fromkeys(amounts))
 
+    def check(self, dataset: Dataset) -> None:
+        """Raises UserError if a class has fewer training images than are asked for."""
+        fewest, label = dataset.labels[dataset.train].bincount(minlength=len(dataset.classes)).min(dim=0)
+        for amount in self.labels.split(","):
+            if not amount.endswith("%") and int(amount) > fewest:
+                name = dataset.classes[int(label)]
+                raise UserError(f"few.labels={amount}: class {name!r} of {dataset.name} has {fewest} training images")
+
     def classifiers(self, subject: Subject) -> Iterator[Classifier]:
         """One an amount and draw; all labels are drawn once. Raises UserError where a class has too few images."""
         import torch
 
         from bench.evaluation.logistic import choose_logistic
+
+        self.check(subject.dataset)
 
         for amount in self.labels.split(","):
             whole = amount in ("100%", "100.0%")
@@ -82,11 +93,4 @@ def _drawn(subject: Subject, amount: str, draw: int) -> tuple[npt.NDArray[np.int
         parts = np.arange(n), np.arange(n, len(labels))
         train, validation = (part[first_of_each(labels[part], keys[part], count)] for part in parts)
         return train, validation
-    shots = int(amount)
-    fewest = np.bincount(labels[:n], minlength=subject.n_classes)
-    if fewest.min() < shots:
-        name = subject.dataset.classes[int(fewest.argmin())]
-        raise UserError(
-            f"few.labels={amount}: class {name!r} of {subject.dataset.name} has {fewest.min()} training images"
-        )
-    return first_of_each(labels[:n], keys[:n], lambda members: shots), np.empty(0, dtype=np.int64)
+    return first_of_each(labels[:n], keys[:n], lambda members: int(amount)), np.empty(0, dtype=np.int64)

@@ -29,6 +29,8 @@ def label_of(text: str, method: str) -> str:
     label = " ".join(text.split(" ")).strip()
     if not label or not label.isprintable():
         raise ValueError(f"label = {text!r}: should be printable text on one line")
+    if label[0] in "=+-@":  # spreadsheets take such a cell of a CSV file for a formula
+        raise ValueError(f"label = {label!r}: should not begin with = + - or @")
     if len(label) > MAX_LABEL:
         raise ValueError(f"label = {label[:20]!r}...: {len(label)} characters; use at most {MAX_LABEL}")
     for other in METHODS:

@@ -9,7 +9,7 @@ from bench.config.encoders import EncoderConfig, described
 from bench.config.schema import DataConfig, RunConfig, parse_overrides
 from bench.data import datasets
 from bench.errors import UserError, few, unknown
-from bench.evaluation import EVALUATIONS, ask, parse
+from bench.evaluation import EVALUATIONS, Evaluation, ask, parse
 from bench.planning.options import EvaluateOptions, MachineOptions
 from bench.planning.request import Ready, Request
 from bench.runs import provenance, store
@@ -128,14 +128,15 @@ class EvaluationRequest(Request):
         if open_runs := self.open():
             from bench.planning.prepare import read_datasets
 
-            configs = [
-                DataConfig(**{**data, "size": sizes.get(run["run_id"], data["size"])})
-                for run in open_runs
-                if (data := completed(run["config"])["data"])
-            ]
-            others = [{**asked.data, "size": own.size} for own in configs for asked in self.asked if asked.data]
-            wanted = [*configs, *(DataConfig(**values) for values in others)]
-            warnings += read_datasets(dict.fromkeys(wanted), self.data_dir)
+            wanted: dict[DataConfig, list[Evaluation]] = {}
+            for run in open_runs:
+                data = completed(run["config"])["data"]
+                own = DataConfig(**{**data, "size": sizes.get(run["run_id"], data["size"])})
+                wanted.setdefault(own, [])  # it tells how images are normalised
+                for asked in self.asked:
+                    other = DataConfig(**{**asked.data, "size": own.size}) if asked.data else own
+                    wanted.setdefault(other, []).append(EVALUATIONS[asked.evaluation](**asked.settings))
+            warnings += read_datasets(wanted, self.data_dir)
         try:
             for asked in self.asked:
                 asked.write(self.experiment)
@@ -169,7 +170,7 @@ def request(
     others: list[str] = []
     for record in store.records(experiment):
         if record.state == "done":
-            done.append(record.config)
+            done.append({**record.config, "experiment": experiment.name})  # a folder may be a copy, or renamed
         else:
             others.append(f"{record.dir.run_id} ({record.state})")
     if not done:

@@ -1,6 +1,6 @@
 """What runs need before they can begin: data in the cache, backbones that can be built. Imports torch."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,23 @@ from bench import backbone
 from bench.config.schema import DataConfig, RunConfig
 from bench.data import datasets
 from bench.errors import UserError
+from bench.evaluation import EVALUATIONS, Evaluation, parse
 from bench.planning.doubts import doubts
 from bench.planning.request import architecture
 
 
-def read_datasets(wanted: Iterable[DataConfig], data_dir: Path) -> list[str]:
-    """Read (fetch, resize and cache) data sets, before any run needs them; returns warnings. Raises UserError."""
-    found = (datasets.load(config, data_dir) for config in wanted)
-    return [f"{dataset.name}: {line}" for dataset in found for line in dataset.check()]
+def read_datasets(wanted: Mapping[DataConfig, Sequence[Evaluation]], data_dir: Path) -> list[str]:
+    """Read (fetch, resize and cache) data sets, before any run needs them; returns warnings.
+
+    wanted: data sets, and by what encoders are judged on each. Raises UserError, also where that cannot be.
+    """
+    warnings = []
+    for config, evaluations in wanted.items():
+        dataset = datasets.load(config, data_dir)
+        for evaluation in evaluations:
+            evaluation.check(dataset)
+        warnings += [f"{dataset.name}: {line}" for line in dataset.check()]
+    return warnings
 
 
 def prepare(
@@ -36,8 +45,9 @@ def prepare(
         config = RunConfig(**run["config"])
         key = config.data.model_dump_json()
         if key not in loaded:
-            dataset = loaded[key] = datasets.load(config.data, data_dir)
-            warnings += [f"{dataset.name}: {line}" for line in dataset.check()]
+            loaded[key] = datasets.load(config.data, data_dir)
+            ends = [EVALUATIONS[name]() for name in parse(config.eval.at_end)]
+            warnings += read_datasets({config.data: ends}, data_dir)
         if (own := architecture(config.model_dump(mode="json"))) not in built:
             made: Any = backbone.create(config.backbone, config.data.size)
             built.add(own)

@@ -49,8 +49,9 @@ def local(request: Request, console: Console) -> int:
         return 128 + outcome.signal
     if outcome.unfinished:
         failed = outcome.failed and not request.retry_failed
-        hint = " (--retry-failed executes failed runs again)" if failed else ": the same command resumes them"
-        console.print(f"{len(outcome.unfinished)} of {len(ready.runs)} runs did not finish{hint}", style="bold")
+        hint = " (--retry-failed tries what failed again)" if failed else ": the same command resumes them"
+        what = "runs were not judged whole" if request.work.keys else "runs did not finish"
+        console.print(f"{len(outcome.unfinished)} of {len(ready.runs)} {what}{hint}", style="bold")
         for line in _reasons(outcome.unfinished):
             console.print(f"  {line}", soft_wrap=True)
     return int(bool(outcome.unfinished) or not reported)

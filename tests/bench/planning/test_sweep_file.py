@@ -7,6 +7,7 @@ import pytest
 
 from bench.errors import UserError
 from bench.planning import sweep_file
+from bench.planning.entries import label_of
 from bench.planning.evaluate import EvaluationRequest, beside
 from bench.planning.request import Request
 
@@ -314,3 +315,9 @@ def test_an_encoder_that_cannot_be_is_told_before_anything_is_done(tmp_path: Pat
     with pytest.raises(UserError) as told:
         judged(tmp_path / "sweep.toml", f'method = "raft"\n[encoder]\n{line}\n')
     assert reason in str(told.value)
+
+
+@pytest.mark.parametrize("label", ["=cmd()", "+1", "-1", "@x"])
+def test_no_label_is_a_formula_of_a_spreadsheet(label: str) -> None:
+    with pytest.raises(ValueError, match="should not begin with"):
+        label_of(label, "raft")

@@ -281,6 +281,24 @@ def test_an_encoder_from_elsewhere_is_judged_as_a_run_is(runs: list[RunDir], tmp
     assert made(ready.runs[2], KNN).subject == "mine"
 
 
+def wanted(experiment: Path, flags: dict[str, Any]) -> EvaluationRequest:
+    options = evaluate.options(flags)
+    return evaluate.request(experiment, evaluate.wanted(options), experiment.parent, options, "test", False)
+
+
+def test_a_copied_or_renamed_experiment_is_judged_where_it_lies(runs: list[RunDir], tmp_path: Path) -> None:
+    (tmp_path / "x").rename(tmp_path / "renamed")
+    ready = wanted(tmp_path / "renamed", {"evaluations": "few"}).make_ready()
+    assert [run.path.parent for run in ready.runs] == 2 * [tmp_path / "renamed" / "runs"]
+    assert (tmp_path / "renamed" / "evaluations").is_dir() and not (tmp_path / "x").exists()
+
+
+def test_more_labels_than_a_class_has_are_refused_before_anything_is_noted(runs: list[RunDir], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"few.labels=500: class '\d' of digits has \d+ training images"):
+        wanted(tmp_path / "x", {"evaluations": "few", "set": ["few.labels=500"]}).make_ready()
+    assert not (tmp_path / "x" / "evaluations").exists()
+
+
 def test_a_name_stands_for_one_encoder(runs: list[RunDir], tmp_path: Path) -> None:
     request(tmp_path / "x", runs[0].encoder).make_ready()
     request(tmp_path / "x", runs[0].encoder).make_ready()
