@@ -30,8 +30,9 @@ def draw(panels: Sequence[Panel], across: int = 1) -> Figure:
     """All panels, `across` of them (of fewer, all) beside each other."""
     across = min(across, len(panels))
     lines = [panels[i : i + across] for i in range(0, len(panels), across)]
-    heights = [0.62 * max(len(panel.images) for panel in line) + 0.75 for line in lines]
-    width = max(4.0, 0.62 * max(panel.images.shape[1] for panel in panels) + 0.3)
+    columns = max(panel.images.shape[1] for panel in panels)
+    width = max(4.0, 0.62 * columns + 0.3)
+    heights = [width / columns * max(len(panel.images) for panel in line) + 0.75 for line in lines]
     figure = Figure(figsize=(width * across, sum(heights)), layout="constrained")
     grid = figure.subplots(len(lines), across, squeeze=False, height_ratios=heights).ravel()
     for axes in grid[len(panels) :]:
