@@ -3,19 +3,19 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from bench.config.schema import BackboneConfig
 from bench.errors import UserError
 from bench.files import dump_json, parse_json, write_atomic
-from bench.runs.identity import SCHEMA, other_version
-from bench.runs.result import Part, first_problem
+from bench.runs.identity import SCHEMA
+from bench.runs.result import Stored
 
 FILE = "encoder.json"
 Channels = tuple[float, float, float]
 
 
-class Encoder(Part, strict=False):  # JSON has no tuples
+class Encoder(Stored, strict=False):  # JSON has no tuples
     """An encoder that was not trained here, with all that judging it takes."""
 
     schema_version: int = Field(SCHEMA, alias="schema")
@@ -36,18 +36,6 @@ class Encoder(Part, strict=False):  # JSON has no tuples
     """Of the experiment's settings those by which it is judged like a run: data, augment, eval, train."""
     told: tuple[str, ...] = ()
     """What was found and done, for people: the prefix of keys, heads left out, where the normalisation is from."""
-
-    @classmethod
-    def of(cls, values: Any) -> "Encoder":
-        """The encoder that strict JSON describes. Raises ValueError, one line, naming what is wrong with it."""
-        if not isinstance(values, dict):
-            raise ValueError("not a JSON object")
-        if values.get("schema") != SCHEMA:
-            raise ValueError(other_version(values))
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise ValueError(first_problem(error)) from None
 
     @classmethod
     def read(cls, folder: Path) -> "Encoder":

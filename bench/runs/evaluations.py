@@ -17,11 +17,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from bench.files import dump_json, parse_json, write_atomic
-from bench.runs.identity import SCHEMA, dataset_label, other_version
-from bench.runs.result import Metrics, Part, Percent, Provenance, first_problem
+from bench.runs.identity import SCHEMA, dataset_label
+from bench.runs.result import Metrics, Part, Percent, Provenance, Stored
 
 FOLDER = "evaluations"
 ENCODERS = "encoders"
@@ -30,7 +30,7 @@ ENCODERS = "encoders"
 EvaluationState = Literal["done", "failed", "missing", "damaged"]
 
 
-class Asked(Part):
+class Asked(Stored):
     """An evaluation that was asked for."""
 
     schema_version: int = Field(SCHEMA, alias="schema")
@@ -93,7 +93,7 @@ class Score(Part):
     chosen: dict[str, float] = Field(default_factory=dict)
 
 
-class Evaluated(Part):
+class Evaluated(Stored):
     """The whole of an evaluation's JSON file."""
 
     schema_version: int = Field(SCHEMA, alias="schema")
@@ -158,11 +158,9 @@ def asked(experiment: Path) -> list[Asked]:
     found = []
     for path in sorted((experiment / FOLDER).glob("*-????????.json")):
         try:
-            values = Asked.model_validate(parse_json(path.read_text(encoding="utf-8")))
+            found.append(Asked.of(parse_json(path.read_text(encoding="utf-8"))))
         except (OSError, ValueError, RecursionError):
             continue
-        if values.schema_version == SCHEMA:
-            found.append(values)
     return found
 
 
@@ -175,14 +173,6 @@ def forget(folder: Path) -> None:
 def read(path: Path) -> Evaluated:
     """An evaluation's JSON file. Raises ValueError, one line, naming what is wrong with it."""
     try:
-        values = parse_json(path.read_text(encoding="utf-8"))
+        return Evaluated.of(parse_json(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ValueError(error.strerror) from None
-    if not isinstance(values, dict):
-        raise ValueError("not a JSON object")
-    if values.get("schema") != SCHEMA:
-        raise ValueError(other_version(values))
-    try:
-        return Evaluated.model_validate(values)
-    except ValidationError as error:
-        raise ValueError(first_problem(error)) from None

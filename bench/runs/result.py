@@ -6,11 +6,13 @@ version lacks the fields added since, so these have defaults; one of a newer ver
 model and left out of tables. The schema version grows when files can no longer be read so.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench.runs.identity import SCHEMA, other_version
+
+Whole = TypeVar("Whole", bound="Stored")
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 
@@ -26,6 +28,22 @@ class Part(BaseModel):
         use_attribute_docstrings=True,
         populate_by_name=True,
     )
+
+
+class Stored(Part):
+    """The whole of a JSON file that has our schema version."""
+
+    @classmethod
+    def of(cls: type[Whole], values: Any) -> Whole:
+        """What strict JSON describes. Raises ValueError, one line, naming what is wrong with it."""
+        if not isinstance(values, dict):
+            raise ValueError("not a JSON object")
+        if values.get("schema") != SCHEMA:
+            raise ValueError(other_version(values))
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ValueError(_first_problem(error)) from None
 
 
 class Accuracies(Part):
@@ -110,7 +128,7 @@ class Outcome(Part):
     timing: Timing
 
 
-class Result(Outcome):
+class Result(Outcome, Stored):
     """The whole of result.json."""
 
     schema_version: int = Field(alias="schema")
@@ -126,24 +144,12 @@ class Result(Outcome):
     overrides: dict[str, str] = {}
     provenance: Provenance = Provenance()
 
-    @classmethod
-    def of(cls, values: Any) -> "Result":
-        """The result that strict JSON describes. Raises ValueError, one line, naming what is wrong with it."""
-        if not isinstance(values, dict):
-            raise ValueError("not a JSON object")
-        if values.get("schema") != SCHEMA:
-            raise ValueError(other_version(values))
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise ValueError(first_problem(error)) from None
-
     def stored(self) -> dict[str, Any]:
         """What to write as result.json: the fields that were given, in the model's order."""
         return self.model_dump(by_alias=True, exclude_unset=True)
 
 
-def first_problem(error: ValidationError) -> str:
+def _first_problem(error: ValidationError) -> str:
     """ "test_linear_top1 is 'high', not a number that can be used"."""
     problem = error.errors(include_url=False)[0]
     *sections, name = (str(part) for part in problem["loc"])
