@@ -25,8 +25,13 @@ def read_datasets(wanted: Mapping[DataConfig, Sequence[Evaluation]], data_dir: P
         dataset = datasets.load(config, data_dir)
         for evaluation in evaluations:
             evaluation.check(dataset)
-        warnings += [f"{dataset.name}: {line}" for line in dataset.check()]
+        warnings += _remarks(dataset)
     return warnings
+
+
+def _remarks(dataset: datasets.Dataset) -> list[str]:
+    """What its check says, with its name."""
+    return [f"{dataset.name}: {line}" for line in dataset.check()]
 
 
 def prepare(
@@ -46,8 +51,9 @@ def prepare(
         key = config.data.model_dump_json()
         if key not in loaded:
             loaded[key] = datasets.load(config.data, data_dir)
-            ends = [EVALUATIONS[name]() for name in parse(config.eval.at_end)]
-            warnings += read_datasets({config.data: ends}, data_dir)
+            warnings += _remarks(loaded[key])
+        for name in parse(config.eval.at_end):
+            EVALUATIONS[name]().check(loaded[key])
         if (own := architecture(config.model_dump(mode="json"))) not in built:
             made: Any = backbone.create(config.backbone, config.data.size)
             built.add(own)
