@@ -1,12 +1,15 @@
 """Methods x seeds x grid points become runs; wrong names are refused before anything is written."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_results import fake_result
 
+from bench.data import datasets
 from bench.errors import UserError
+from bench.evaluation.few import Few
 from bench.files import dump_json
 from bench.planning import plan
 from bench.planning.entries import Entry
@@ -63,6 +66,27 @@ def test_a_batch_larger_than_the_set_is_refused(tmp_path: Path) -> None:
     runs = plan.plan(["raft"], [0], "quick", {"train.batch_size": "5000"}, {}, "x")
     with pytest.raises(UserError, match=r"train.batch_size=5000.*digits has \d+"):
         prepare(runs, tmp_path)
+
+
+def test_a_data_set_is_read_once_and_every_end_of_training_is_checked_against_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two configurations on digits, of which the second alone is judged by few labels."""
+    reads: list[str] = []
+    load, check = datasets.load, Few.check
+
+    def noted(event: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            reads.append(event)
+            return function(*args)
+
+        return call
+
+    monkeypatch.setattr(datasets, "load", noted("read", load))
+    monkeypatch.setattr(Few, "check", noted("checked", check))
+    ends = ({"train.epochs": "1"}, {"train.epochs": "2", "eval.at_end": "few"})
+    prepare([run for end in ends for run in plan.plan(["random"], [0], "quick", end, {}, "x")], tmp_path)
+    assert reads == ["read", "checked"]
 
 
 def test_planning_writes_each_run_once_and_leaves_begun_runs_alone(tmp_path: Path) -> None:
