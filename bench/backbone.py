@@ -19,7 +19,7 @@ from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
 from bench.config import backbones, encoders
-from bench.config.schema import BackboneConfig
+from bench.config.sections import BackboneConfig
 from bench.errors import UserError
 from bench.files import write_atomic
 from bench.weights.find import find

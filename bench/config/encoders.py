@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, ValidationError
 
 from bench.config import backbones
-from bench.config.schema import Group, first_problem
+from bench.config.schema import first_problem
+from bench.config.sections import Group
 from bench.errors import UserError
 from methods import METHODS
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from bench.config.schema import AugmentConfig, ViewConfig
+from bench.config.views import AugmentConfig, ViewConfig
 
 Channels = tuple[float, float, float]
 

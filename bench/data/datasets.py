@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bench.config.schema import DataConfig
+from bench.config.sections import DataConfig
 from bench.data import folders
 from bench.errors import unknown
 from bench.runs.identity import image_folder

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from bench.config.schema import DataConfig
+from bench.config.sections import DataConfig
 from bench.data.pictures import resized
 from bench.data.split import Moments, Split
 from bench.data.strata import stratified

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 import torchvision
 
-from bench.config.schema import DataConfig
+from bench.config.sections import DataConfig
 from bench.data import idx
 from bench.data.cache import cached
 from bench.data.pictures import array_batches

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bench.config.schema import DataConfig
+from bench.config.sections import DataConfig
 from bench.data import cache, folders, pictures
 from bench.data.split import Batch, Pixels, Source, Split
 from bench.errors import UserError, few

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bench.config.schema import Group
+from bench.config.sections import Group
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,7 +9,7 @@ from torch import nn
 
 from bench import backbone
 from bench.config.encoders import TIMM, EncoderConfig, Source, parse
-from bench.config.schema import BackboneConfig, DataConfig
+from bench.config.sections import BackboneConfig, DataConfig
 from bench.data import datasets
 from bench.data.split import Channels
 from bench.errors import UserError

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.backbone import frozen
-from bench.config.schema import EvalConfig
+from bench.config.sections import EvalConfig
 from bench.data.augment import normalize
 from bench.data.split import Channels
 from bench.team import ALONE, Team

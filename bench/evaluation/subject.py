@@ -7,7 +7,8 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from bench.config.schema import AugmentConfig, EvalConfig
+from bench.config.sections import EvalConfig
+from bench.config.views import AugmentConfig
 from bench.data.datasets import Dataset
 from bench.data.split import Channels
 from bench.evaluation.protocol import features

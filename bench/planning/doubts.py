@@ -3,7 +3,9 @@
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from bench.config.schema import AugmentConfig, OptimConfig, RunConfig, TrainConfig
+from bench.config.schema import RunConfig
+from bench.config.sections import OptimConfig, TrainConfig
+from bench.config.views import AugmentConfig
 from bench.runs.identity import image_folder
 from methods import MethodConfig
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.config.encoders import EncoderConfig, described
-from bench.config.schema import DataConfig, RunConfig, parse_overrides
+from bench.config.schema import RunConfig, parse_overrides
+from bench.config.sections import DataConfig
 from bench.data import datasets
 from bench.errors import UserError, few, unknown
 from bench.evaluation import EVALUATIONS, Evaluation, ask, parse

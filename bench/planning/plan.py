@@ -10,7 +10,8 @@ from typing import Any
 
 from bench import evaluation
 from bench.config import backbones, encoders, presets
-from bench.config.schema import BackboneConfig, RunConfig, resolve
+from bench.config.schema import RunConfig, resolve
+from bench.config.sections import BackboneConfig
 from bench.data import datasets
 from bench.errors import UserError, unknown
 from bench.planning.entries import Entry

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from bench import backbone
-from bench.config.schema import DataConfig, RunConfig
+from bench.config.schema import RunConfig
+from bench.config.sections import DataConfig
 from bench.data import datasets
 from bench.errors import UserError
 from bench.evaluation import EVALUATIONS, Evaluation, parse

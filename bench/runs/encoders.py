@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
-from bench.config.schema import BackboneConfig
+from bench.config.sections import BackboneConfig
 from bench.errors import UserError
 from bench.files import dump_json, parse_json, write_atomic
 from bench.runs.identity import SCHEMA

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from bench import backbone
-from bench.config.schema import AugmentConfig, DataConfig, EvalConfig
+from bench.config.sections import DataConfig, EvalConfig
+from bench.config.views import AugmentConfig
 from bench.data import datasets
 from bench.data.split import Channels
 from bench.errors import Interrupted, UserError

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.config.schema import OptimConfig
+from bench.config.sections import OptimConfig
 
 WARMUP_START = 3e-5  # first learning rate of a warm-up, as in solo-learn
 

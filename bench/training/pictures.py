@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from torchvision.transforms.functional import to_pil_image
 
-from bench.config.schema import RunConfig, ViewConfig
+from bench.config.schema import RunConfig
+from bench.config.views import ViewConfig
 
 PREFETCH = 2  # batches a worker, as DataLoader does by default
 MIN_TIMED = 6  # batches of a DataLoader, at least

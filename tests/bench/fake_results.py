@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.config.schema import BackboneConfig
+from bench.config.sections import BackboneConfig
 from bench.runs.encoders import Encoder
 from bench.runs.evaluations import Asked, Evaluated, Score
 from bench.runs.identity import dataset_label

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from bench.config.schema import DataConfig
+from bench.config.sections import DataConfig
 from bench.data import datasets
 from bench.errors import UserError
 

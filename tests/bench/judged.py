@@ -9,7 +9,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from bench import backbone
-from bench.config.schema import AugmentConfig, BackboneConfig, EvalConfig
+from bench.config.sections import BackboneConfig, EvalConfig
+from bench.config.views import AugmentConfig
 from bench.data.datasets import Dataset
 from bench.evaluation.subject import Subject
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from bench import backbone
-from bench.config.schema import BackboneConfig
+from bench.config.sections import BackboneConfig
 from bench.errors import UserError
 
 

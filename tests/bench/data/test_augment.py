@@ -8,7 +8,7 @@ from torch import Tensor
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as tv
 
-from bench.config.schema import AugmentConfig, ViewConfig
+from bench.config.views import AugmentConfig, ViewConfig
 from bench.data.augment import Augmentation, Parameters, apply, draw, normalize
 
 TOLERANCE = 2 / 255

@@ -17,7 +17,7 @@ import pytest
 import torch
 from image_folders import CLASSES, config, message, picture
 
-from bench.config.schema import AugmentConfig
+from bench.config.views import AugmentConfig
 from bench.data import cache, datasets, pictures, split
 from bench.data.augment import Augmentation
 from bench.data.strata import stratified

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench import backbone
-from bench.config.schema import AugmentConfig, BackboneConfig
+from bench.config.sections import BackboneConfig
+from bench.config.views import AugmentConfig
 from bench.data.augment import Augmentation
 from bench.data.datasets import Dataset
 from bench.evaluation import diagnostics, protocol

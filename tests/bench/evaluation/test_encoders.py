@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from bench import backbone
 from bench.config import presets
 from bench.config.encoders import EncoderConfig, described
-from bench.config.schema import BackboneConfig, resolve
+from bench.config.schema import resolve
+from bench.config.sections import BackboneConfig
 from bench.data import datasets
 from bench.errors import UserError
 from bench.evaluation import EVALUATIONS

@@ -9,7 +9,7 @@ import torch
 from judged import CPU, dataset, digit_images, make_backbone, subject
 from torch import nn
 
-from bench.config.schema import EvalConfig
+from bench.config.sections import EvalConfig
 from bench.data.augment import normalize
 from bench.data.datasets import Dataset
 from bench.evaluation import EVALUATIONS, crops, judge, logistic, neighbours, protocol, scores

@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.config.schema import AugmentConfig, EvalConfig
+from bench.config.sections import EvalConfig
+from bench.config.views import AugmentConfig
 from bench.data.datasets import Dataset
 from bench.evaluation.diagnostics import effective_rank, feature_std
 from bench.evaluation.judge import judge

@@ -15,7 +15,7 @@ from PIL import Image
 
 import bench.backbone
 from bench.config.encoders import EncoderConfig
-from bench.config.schema import BackboneConfig, DataConfig
+from bench.config.sections import BackboneConfig, DataConfig
 from bench.data import datasets
 from bench.data.augment import normalize
 from bench.errors import UserError

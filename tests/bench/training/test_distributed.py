@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from bench.config.schema import AugmentConfig
+from bench.config.views import AugmentConfig
 from bench.data.augment import Augmentation
 from bench.team import ALONE
 from methods import METHODS

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.config.schema import OptimConfig
+from bench.config.sections import OptimConfig
 from bench.training import optim
 
 

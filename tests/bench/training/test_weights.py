@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from bench import backbone
-from bench.config.schema import BackboneConfig, RunConfig, keys
+from bench.config.schema import RunConfig, keys
+from bench.config.sections import BackboneConfig
 from bench.errors import UserError
 from bench.planning import plan
 from bench.planning.prepare import prepare

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bench import backbone
 from bench.config.encoders import parse
-from bench.config.schema import BackboneConfig
+from bench.config.sections import BackboneConfig
 from bench.errors import UserError
 from bench.weights import files
 from bench.weights.fit import content_hash, fit

@@ -1,0 +1,85 @@
+"""What each section of a run's configuration may hold: types, limits, defaults, units."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Group(BaseModel):
+    """A group of settings: immutable, and no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class DataConfig(Group):
+    name: str
+    """One of `bench list datasets`, or folder:PATH (an image folder with train/ and test/)."""
+    size: int = Field(ge=4)
+    """Side of the square images, in pixels; other sizes are resized once and cached."""
+    skip_bad: bool = False
+    """Leave out unreadable images of a folder (they are named and counted) instead of stopping."""
+    fingerprint: str = ""
+    """Hash of an image folder's file names and content, filled in by the program: a path is no identity."""
+
+
+class BackboneConfig(Group):
+    name: str
+    """Any timm model name, or resnet10_small (one block a stage, 16 to 128 channels)."""
+    stem: Literal["small", "imagenet"] = "small"
+    """small: first convolution 3x3 with stride 1 and no max-pool (for images up to about 64 pixels)."""
+    zero_init: bool = True
+    """ResNets: every residual branch starts at zero, as timm's do; false: as torchvision's. Others: no effect."""
+    weights: str = ""
+    """Train on from these, the same for every seed: timm:NAME.TAG or file:PATH (in the data's normalisation)."""
+    weights_hash: str = ""
+    """Hash of these weights, filled in by the program: a path is no identity."""
+
+
+class OptimConfig(Group):
+    name: Literal["sgd", "lars", "adam", "adamw"] = "sgd"
+    """Optimizer; sgd and lars use `momentum`."""
+    lr: float = Field(gt=0)
+    """Peak learning rate per 256 images of a batch: the rate used is lr * train.batch_size / 256."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Momentum of sgd and lars."""
+    weight_decay: float = Field(0.0, ge=0)
+    """L2 term added to the gradient (adamw: decoupled)."""
+    decay_bias_norm: bool = False
+    """Apply weight decay (and LARS's adaptation) to biases and normalisation parameters too."""
+    warmup_epochs: float = Field(0.0, ge=0)
+    """Epochs of linear warm-up, by step; `schedule` follows."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """cosine: the rate falls to 0, by step; constant: as RAFT's authors."""
+    clip_norm: float = Field(0.0, ge=0)
+    """Largest norm of a step's gradient, of all parameters as one vector; a longer one is scaled to it. 0: any."""
+    lars_eta: float = Field(0.02, gt=0)
+    """LARS trust coefficient."""
+    lars_clip: bool = True
+    """LARS: never raise the learning rate above the schedule's (as solo-learn's clip_lr)."""
+
+
+class TrainConfig(Group):
+    epochs: int = Field(ge=0)
+    """Passes over the pre-training images."""
+    batch_size: int = Field(ge=2)
+    """Images a step (each gives two views); the last incomplete batch of an epoch is dropped."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16: autocast; losses and normalisation stay in float32."""
+    compile: bool = False
+    """torch.compile the backbones; where that is not possible the log says so, and the result: `compiled`."""
+    threads: int = Field(1, ge=1, le=1024)
+    """CPU threads of one run (of each of its processes); by default, on this machine's CPU, cores / runs at a time,
+    where steps are large enough. Recorded, not hashed: results are bit-equal for equal threads."""
+    checkpoint_epochs: int = Field(1, ge=1)
+    """Epochs between checkpoints. Not hashed: it changes no result."""
+
+
+class EvalConfig(Group):
+    at_end: str = "linear,knn"
+    """Evaluations at the end of training, of `bench list evaluations`; others can be made afterwards. Not hashed."""
+    probe: Literal["logistic", "augmented"] = "logistic"
+    """logistic: L2 logistic regression on frozen features; augmented: 100 epochs of SGD on crops and flips."""
+    knn_k: int = Field(0, ge=0)
+    """Neighbours of the kNN probe; 0: 200, or 20 on training sets of less than 10,000 images."""
+    every_epochs: int = Field(1, ge=1)
+    """Epochs between diagnostics on the validation split."""
