@@ -17,6 +17,7 @@ from bench.planning.catalog import KINDS
 from bench.planning.flags import DataDir, Results, RetryFailed, SweepFile, takes
 from bench.planning.options import EvaluateOptions, SweepOptions
 from bench.report import FORMATS
+from bench.training.speed_command import speed
 
 if TYPE_CHECKING:
     from bench.planning.request import Request
@@ -139,11 +140,12 @@ def report(
     formats: Annotated[str, typer.Option("--format", help=f"Which of {', '.join(FORMATS)}.")] = ",".join(FORMATS),
     columns: Annotated[str | None, typer.Option(help="Columns of the leaderboard, separated by commas.")] = None,
     metric: Annotated[str, typer.Option(help="The accuracy that ranks and compares.")] = "test_linear_top1",
+    difference: Annotated[float | None, typer.Option(help="Points: how many seeds would find them.", min=0.01)] = None,
     results: Results = Path("results"),
 ) -> None:
     """Write tables, figures and a page from the run directories alone, and print the leaderboard."""
     names = _known(results, experiments or [])
-    _report(results, names, _split(formats), _split(columns) if columns else None, metric)
+    _report(results, names, _split(formats), _split(columns) if columns else None, metric, difference)
 
 
 app.command()(export)
@@ -168,45 +170,7 @@ def list_(
         console.print(f"{name:<{width}}  {text}".rstrip())
 
 
-@app.command()
-@takes(SweepOptions, ("preset", "set", "device", "devices_per_run"))
-def speed(
-    method: Annotated[str, typer.Option("--method", "-m", help="One method.")] = "byol",
-    seconds: Annotated[float, typer.Option(min=1, help="About how long to measure; longer is more exact.")] = 120,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    **flags: Any,
-) -> None:
-    """Measure a training step and its parts, beside what the hardware allows and what a PIL pipeline gives.
-
-    With --devices-per-run N: a step on N devices, its messages, and its efficiency against one device.
-    """
-    from bench.config.schema import RunConfig
-    from bench.files import dump_json
-    from bench.planning import sweep_file
-    from bench.planning.threads import with_threads
-    from bench.training import start, workers
-
-    options = sweep_file.options(None, {**flags, "method": method})
-    planned = sweep_file.planned(None, options)
-    if len(planned) > 1:
-        raise UserError(f"--method {method}: name one; speed is measured a method at a time")
-    device, several = workers.devices(options.device)[0], options.devices_per_run
-    if device == "cpu":  # as a run alone would have them
-        planned = with_threads(planned, None, workers.available_cores(), several)
-    start.guard_children()  # torch.compile and data loaders start some
-    if several > 1:
-        from bench.training import speed_devices
-
-        found = speed_devices.measure(planned[0], device.partition(":")[0], several, seconds)
-        print(dump_json(found) if as_json else speed_devices.describe(found), end="")
-        return
-    from bench.training import speed as speeds  # torch with it, which `devices` prepares for
-
-    config = RunConfig(**planned[0]["config"])
-    measured = speeds.measure(
-        config, device, seconds, lambda what: print(f"measuring {what}", file=sys.stderr, flush=True)
-    )
-    print(dump_json(measured) if as_json else speeds.describe(measured), end="")
+app.command()(speed)
 
 
 def _launch(file: Path | None, flags: dict[str, Any], results: Path, data_dir: Path, retry_failed: bool) -> None:
@@ -237,13 +201,14 @@ def _report(
     formats: list[str],
     columns: list[str] | None = None,
     metric: str = "test_linear_top1",
+    difference: float | None = None,
 ) -> None:
     from rich.console import Console
 
     from bench.report import write as reports
 
     console = Console(highlight=False, markup=False)
-    written = reports.write(results, experiments, formats, columns=columns, metric=metric, console=console)
+    written = reports.write(results, experiments, formats, None, columns, metric, console, difference)
     console.print("wrote " + ", ".join(str(path) for path in written), soft_wrap=True)
 
 

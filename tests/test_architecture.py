@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted(path for folder in ("bench", "methods", "slurm") for path in (ROOT / folder).rglob("*.py"))
 FLOORS = [  # a room imports from the floors below it, and from itself
+    ("bench.__main__",),
     ("bench.cli",),
     ("slurm",),
     ("bench.training",),

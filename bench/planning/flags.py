@@ -41,7 +41,8 @@ def _flag(options: type[MachineOptions], name: str) -> Any:
     default = "" if not field.default else f" (default: {field.default})"
     kinds = (field.annotation, *get_args(field.annotation))
     limits: dict[str, Any] = {"min": 1} if int in kinds else {}
-    kind: Any = list[str] if get_origin(field.annotation) is dict else int if int in kinds else str
+    simple = next((each for each in (int, float) if each in kinds), str)
+    kind: Any = list[str] if get_origin(field.annotation) is dict else simple
     return Annotated[kind | None, typer.Option(*names, help=f"{field.description}{default}", **limits)]
 
 

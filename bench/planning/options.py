@@ -76,6 +76,8 @@ class SweepOptions(MachineOptions):
     """Encoders from elsewhere that are judged beside the runs: name -> source, mean, ...; of a sweep file, no flag."""
     experiment: str = ""
     """Name of the folder in the results; by default the preset's name."""
+    margin: float | None = Field(None, gt=0)
+    """Points of accuracy within which two methods are as good as each other; to be named before the results."""
     log: str = ""
     """Show epochs live in tensorboard, wandb (extras to install)."""
 

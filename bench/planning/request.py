@@ -9,7 +9,7 @@ from typing import Any
 from bench.planning import plan
 from bench.planning.options import MachineOptions, SweepOptions
 from bench.planning.threads import with_threads
-from bench.runs import provenance, store
+from bench.runs import experiment, provenance, store
 from bench.runs.progress import planned
 from bench.runs.work import TRAINING, Work
 
@@ -63,6 +63,8 @@ class Request:
         is wrong.
         """
         warnings, code = [], ("", False)
+        if isinstance(self.options, SweepOptions):
+            experiment.name_margin(self.experiment, self.options.margin)
         if open_runs := self.open():
             from bench.planning.prepare import prepare
 

@@ -204,6 +204,10 @@ def _flag(key: str, value: Any) -> Any:
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{key} = {value!r}: should be a whole number above zero")
         return value
+    if key == "margin":
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
+            raise ValueError(f"{key} = {value!r}: should be a number of points above zero")
+        return float(value)
     if isinstance(value, str) or (key in WORDS_OR_NUMBERS and isinstance(value, int)):
         return _scalar(key, value)
     raise ValueError(f"{key} = {value!r}: should be a text in quotes")

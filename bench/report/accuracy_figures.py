@@ -11,8 +11,9 @@ from bench.report.columns import COLUMNS, DASH, p_value, records
 from bench.report.names import entry_name
 from bench.report.palette import looks
 from bench.report.style import plain
+from bench.tables.comparison import scores
 from bench.tables.grid import on_board
-from bench.tables.leaderboard import Tables, scores, standing
+from bench.tables.leaderboard import Tables, standing
 from bench.tables.statistics import DIGITS
 
 MAX_PAIRS = 15
@@ -39,7 +40,7 @@ def leaderboard_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
     labels = map(plain, map(entry_name, rows["entry"]))
     aside = rows["reference"].map({True: " (reference)", False: ""}).where(rows["source"] == "", " (not trained here)")
     names = [name + told for name, told in zip(labels, aside, strict=True)]
-    marks = rows["mark"].map({"best": " *", "tie": " *", "untested": " ?"}).fillna("")
+    marks = rows["mark"].map({"best": " *", "candidate": " *", "untested": " ?"}).fillna("")
     axes.set_yticks(range(len(rows)), [name + mark for name, mark in zip(names, marks, strict=True)])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(max(0, axes.get_xlim()[0]), min(100.5, axes.get_xlim()[1]))
@@ -50,9 +51,9 @@ def leaderboard_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
 
 
 def difference_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
-    """Paired differences between entries on common seeds; with many entries, those from the best only."""
+    """Differences between entries, with a dot a common seed; with many entries, those from the best only."""
     pairs = on_board(tables.pairs, rows)
-    pairs = pairs[~pairs["reference"] & (pairs["n"] > 0)]
+    pairs = pairs[~pairs["reference"] & pairs["difference"].notna()]
     if len(pairs) > MAX_PAIRS:
         pairs = pairs[pairs["with_best"]]
     if pairs.empty:
@@ -64,7 +65,7 @@ def difference_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
         shade = "#222222" if pair["significant"] else "#8a8a8a"
         differences = (points[pair["entry_a"]] - points[pair["entry_b"]]).dropna()
         _dots(axes, differences, y, shade)
-        half = pair["high"] - pair["difference"]
+        half = pair["high_simultaneous"] - pair["difference"]
         face = shade if pair["significant"] else "white"
         axes.errorbar(pair["difference"], y, xerr=half, fmt="o", ms=6, capsize=3, lw=1.5, color=shade, mfc=face)
         p = p_value(pair["p_holm"])
@@ -75,7 +76,9 @@ def difference_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
     names = [f"{a} − {b}" if len(a + b) <= LINE else f"{a}\n− {b}" for a, b in zip(first, second, strict=True)]
     axes.set_yticks(range(len(pairs)), names)
     axes.set_ylim(len(pairs) - 0.5, -0.5)
-    axes.set_xlabel(f"difference in {COLUMNS[tables.metric].header} accuracy (points), 95 % interval, seeds")
+    axes.set_xlabel(
+        f"difference in {COLUMNS[tables.metric].header} accuracy (points), 95 % intervals of all pairs at once"
+    )
     return figure
 
 

@@ -17,7 +17,7 @@ from bench.tables.grid import BOARD
 from bench.tables.leaderboard import Tables
 
 DASH = "–"
-MARKS = {"best": "*", "tie": "*", "untested": "?"}
+MARKS = {"best": "*", "candidate": "*", "untested": "?"}
 Row = Mapping[str, Any]
 
 
@@ -42,11 +42,16 @@ def number(value: float, digits: int = 2) -> str:
 
 
 def interval(row: Row, name: str, digits: int = 2) -> str:
-    """mean ± half of the 95 % interval; one seed: a dash in its place. Not trained here: mean [low, high]."""
+    """mean ± half of the 95 % interval; one seed: a dash in its place. Not trained here: mean [low, high].
+
+    The interval is the one for new test images too, where there is one.
+    """
     mean, low, high = (row[f"{name}_{key}"] for key in ("mean", "low", "high"))
     if row["source"] and not math.isnan(mean):
         between = DASH if math.isnan(low) else f"{low:.{digits}f}, {high:.{digits}f}"
         return f"{mean:.{digits}f} [{between}]"
+    if not math.isnan(row.get(f"{name}_high_seeds_images", math.nan)):
+        high = row[f"{name}_high_seeds_images"]
     half = high - mean
     return DASH if math.isnan(mean) else f"{mean:.{digits}f} ± {number(half, digits)}"
 

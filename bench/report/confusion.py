@@ -17,6 +17,7 @@ from bench.report.names import entry_name
 from bench.report.palette import looks
 from bench.report.style import plain
 from bench.runs.evaluations import FOLDER, Asked, EvaluationFiles
+from bench.tables import predictions
 from bench.tables.leaderboard import Tables, standing
 
 KEY = Asked(evaluation="linear").key
@@ -28,7 +29,7 @@ LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Predictions:
+class Counted:
     """What one run's classifiers said."""
 
     counts: npt.NDArray[np.int64]
@@ -43,7 +44,7 @@ def confusion_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
     runs = runs[runs["state"] == "done"]
     made = tables.evaluations[(tables.evaluations["key"] == KEY) & (tables.evaluations["state"] == "done")]
     judged = set(made[["experiment", "run_id"]].astype(str).itertuples(index=False, name=None))
-    found: dict[str, list[Predictions]] = {entry: [] for entry in looks(tables.leaderboard)}
+    found: dict[str, list[Counted]] = {entry: [] for entry in looks(tables.leaderboard)}
     for run in records(runs):
         if (run["experiment"], run["run_id"]) in judged:
             folder = tables.results / run["experiment"] / "runs" / run["run_id"] / FOLDER
@@ -51,7 +52,7 @@ def confusion_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
     shown = {entry: own for entry, own in found.items() if own}
     if not shown:
         return None
-    every = [predictions for own in shown.values() for predictions in own]
+    every = [each for own in shown.values() for each in own]
     n = max(max(len(each.counts), len(each.classes)) for each in every)
     named = {each.classes for each in every if each.classes}
     names = named.pop() if len(named) == 1 else ()
@@ -95,23 +96,15 @@ def _panel(axes: Axes, counts: npt.NDArray[np.int64], labels: list[str], norm: P
                 axes.text(x, y, f"{value:.0f}", ha="center", va="center", fontsize=6, color=shade)
 
 
-def _read(path: Path) -> list[Predictions]:
+def _read(path: Path) -> list[Counted]:
     """A file's predictions, those of all its classifiers together; [] with a warning if it cannot be used."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            predicted, labels = file["predicted"], file["labels"]
-            classes = tuple(map(str, file["classes"])) if "classes" in file.files else ()
-        if labels.ndim != 1 or predicted.ndim != 2 or not predicted.size or predicted.shape[1] != len(labels):
-            raise ValueError(f"predicted is {list(predicted.shape)}, labels {list(labels.shape)}")
-        if predicted.dtype.kind not in "iu" or labels.dtype.kind not in "iu" or min(predicted.min(), labels.min()) < 0:
-            raise ValueError("predicted and labels are no classes")
+        predicted, labels, classes = predictions.read(path)
         n = 1 + int(max(predicted.max(), labels.max()))
         if n > (len(classes) or MAX_CLASSES) or len(classes) > MAX_CLASSES:
             raise ValueError(f"{n} classes, {len(classes)} named; at most {MAX_CLASSES} are drawn")
-        places = np.broadcast_to(labels, predicted.shape).astype(np.int64) * n + predicted
-        return [Predictions(np.bincount(places.ravel(), minlength=n * n).reshape(n, n), classes)]
-    except Exception as error:  # of zipfile, zlib or numpy, whatever a torn file makes them raise
-        LOG.warning(
-            "left out of the confusion matrices: %s: %s", path, " ".join(str(error).split()) or "cannot be read"
-        )
+    except ValueError as error:
+        LOG.warning("left out of the confusion matrices: %s: %s", path, error)
         return []
+    places = np.broadcast_to(labels, predicted.shape).astype(np.int64) * n + predicted
+    return [Counted(np.bincount(places.ravel(), minlength=n * n).reshape(n, n), classes)]

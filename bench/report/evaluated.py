@@ -59,14 +59,15 @@ def _notes(
         "labelled images a seed's number is their mean."
     )
     given = {mark for by_entry in found.values() for mark in by_entry.values()}
-    if given & {"best", "tie", "collapsed"}:
+    if given & {"best", "candidate", "collapsed"}:
         yield (
-            "*: of each column by itself: best, or not shown to be worse, which does not mean equal: paired t-tests on "
-            "common seeds, Holm-adjusted over all pairs of that column, references aside, 5 % level. Columns are not "
-            "adjusted for each other. bench report --metric with a column's name, as in runs.csv, tells differences."
+            "*: of each column by itself: may be the best; with 95 % confidence the truly best is among the * (Hsu's "
+            "comparison with the best, Welch's tests over seeds), references aside. It does not mean equal. Columns "
+            "are not adjusted for each other. bench report --metric with a column's name, as in runs.csv, tells "
+            "differences."
         )
     if "untested" in given:
-        yield f"?: not tested: fewer than {TESTED_FROM} seeds in common with the best, or differences all equal."
+        yield f"?: not tested: fewer than {TESTED_FROM} seeds in common with the best, or no seed differs."
     yield from fewer_seeds(rows, names)
     told = []
     for name in names:

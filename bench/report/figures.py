@@ -24,12 +24,12 @@ from bench.tables.leaderboard import Tables
 Drawer = Callable[[Tables, pd.DataFrame], Figure | None]
 DRAWERS: dict[str, tuple[str, Drawer]] = {
     "leaderboard": (
-        "accuracy with 95 % intervals over training seeds on one test set, every seed a dot; *: best, or not shown to "
-        "be worse; ?: not tested",
+        "accuracy with 95 % intervals over training seeds on one test set, every seed a dot; *: may be the best; "
+        "?: not tested",
         leaderboard_figure,
     ),
     "differences": (
-        "paired differences on common seeds; 95 % intervals, each of one difference (not adjusted); p Holm-adjusted; "
+        "differences on common seeds, a dot a seed; 95 % intervals of all pairs at once; Welch's p, Holm-adjusted; "
         "filled: significant",
         difference_figure,
     ),

@@ -32,6 +32,7 @@ def notes(tables: Tables, rows: pd.DataFrame) -> list[str]:
         f"seeds {seed_list(used['seed']) or 'none done'}. "
         f"Accuracies in percent: mean ± half of the 95 % t interval over training seeds, on one fixed test set; "
         f"{DASH}: too few seeds.",
+        *_new_images(rows, tables.metric, name),
         *_methods(rows),
         *_tests(tables, rows, name),
         *(["References (untrained, supervised) neither win nor are tested."] if rows["reference"].any() else []),
@@ -72,23 +73,24 @@ def _listed(entry: str) -> str:
 def _tests(tables: Tables, rows: pd.DataFrame, name: str) -> Iterator[str]:
     pairs = on_board(tables.pairs, rows)
     tested = pairs[pairs["p_holm"].notna()]
-    untested = f" ?: not tested: fewer than {TESTED_FROM} seeds in common with the best, or differences all equal."
+    untested = f" ?: not tested: fewer than {TESTED_FROM} seeds in common with the best, or no seed differs."
     mark = untested if rows["mark"].eq("untested").any() else ""
     kind = _kind(rows)
     if tested.empty:
         yield f"No differences tested: that takes two {kind} with at least {TESTED_FROM} common seeds.{mark}"
     else:
         family = f"the one pair of {kind}" if len(tested) == 1 else f"all {len(tested)} pairs of {kind}"
-        few = tested["n"].min()
-        limit = f" (An exact sign-flip test cannot go below p = {2 / 2**few:g} with {few} seeds.)" if few < 6 else ""
         yield (
-            f"*: best {name}, or not shown to be worse, which does not mean equal: paired t-tests on common seeds, "
-            f"Holm-adjusted over {family}, 5 % level.{limit}{mark}"
+            f"*: may have the best {name}: with 95 % confidence the truly best of these {kind} on this test set is "
+            f"among the * (Hsu's comparison with the best, Welch's tests on common seeds). It does not mean equal."
+            f"{mark}"
         )
         yield (
-            "Intervals of differences: 95 %, of that one difference, not adjusted as the tests are: beside a * one "
-            "may exclude 0."
+            f"Differences: 95 % intervals over seeds of {family} at once (Welch, Bonferroni), of a reference alone; p "
+            f"(Holm): Welch's tests, adjusted over {family}."
         )
+        yield from _power(tested, kind)
+        yield from _equivalence(tables, tested)
     apart = rows.loc[rows["mark"] == "collapsed", "entry"]
     if len(apart):
         yield f"No *, though best or not shown to be worse, for collapsed seeds: {', '.join(apart)}."
@@ -96,6 +98,39 @@ def _tests(tables: Tables, rows: pd.DataFrame, name: str) -> Iterator[str]:
     if len(own) > 1:
         listed = "; ".join(f"{entries}: {seeds_of}" for seeds_of, entries in own.items())
         yield f"Seeds differ ({listed}): a mean is of a row's own seeds, a difference of the common ones."
+
+
+def _new_images(rows: pd.DataFrame, metric: str, name: str) -> Iterator[str]:
+    if rows[f"{metric}_high_seeds_images"].notna().any():
+        yield (
+            f"± of {name}: for new seeds and new test images (both crossed as random), as the stored predictions tell; "
+            f"for new seeds on these images: {metric}_low and _high in leaderboard.csv."
+        )
+
+
+def _power(tested: pd.DataFrame, kind: str) -> Iterator[str]:
+    """What this table could have shown at all."""
+    if tested["detectable"].notna().any():
+        low, high = tested["detectable"].min(), tested["detectable"].max()
+        points = f"{low:.1f}" if f"{low:.1f}" == f"{high:.1f}" else f"{low:.1f} to {high:.1f}"
+        yield (
+            f"Power: with these seeds and spreads a true difference of {points} points, by pair of {kind}, is found "
+            "with 80 % probability (Holm at its worst); seeds that each difference needs: pairs.csv."
+        )
+
+
+def _equivalence(tables: Tables, tested: pd.DataFrame) -> Iterator[str]:
+    """Which pairs are as good as each other within the margin that was named."""
+    if tables.aim.margin is None:
+        return
+    counts = tested["verdict"].value_counts()
+    shown = tested[tested["verdict"].str.contains("equivalent")]
+    pairs = [f"{_listed(a)} and {_listed(b)}" for a, b in shown[["entry_a", "entry_b"]].itertuples(index=False)]
+    told = f": {'; '.join(pairs)}" if pairs else ""
+    yield (
+        f"Margin {tables.aim.margin:g} points (two one-sided Welch tests, Holm-adjusted): {len(shown)} of "
+        f"{len(tested)} pairs are equivalent within it{told}; {counts.get('undecided', 0)} undecided."
+    )
 
 
 def _methods(rows: pd.DataFrame) -> Iterator[str]:

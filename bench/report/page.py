@@ -23,6 +23,8 @@ from bench.tables.leaderboard import Tables
 from bench.tables.statistics import TESTED_FROM
 
 PAGE_COLUMNS = ("difference", "p_value", "effective_rank", "train_seconds", "budget", "flags")
+INTERVALS = {"this pair": "", "all pairs": "_simultaneous", "new images too": "_seeds_images"}
+"""Headings of intervals -> the ends of their columns."""
 WIDE = ("flags", "reason", "configuration", "versions", "path")
 
 
@@ -129,25 +131,32 @@ def _text(value: Any, measured: bool = False) -> str:
 def _pairs(tables: Tables) -> Sheet:
     frame = _named(tables.pairs)
     frame["difference"] = [f"{value:+.2f}" for value in frame["difference"]]
-    frame["interval"] = [f"[{a}, {b}]" for a, b in zip(*(map(number, frame[k]) for k in ("low", "high")), strict=True)]
-    for name in ("p_t", "p_permutation", "p_holm"):
+    for title, end in INTERVALS.items():
+        both = (map(number, frame[f"{side}{end}"]) for side in ("low", "high"))
+        frame[title] = [f"[{a}, {b}]" if DASH not in (a, b) else DASH for a, b in zip(*both, strict=True)]
+    for name in ("p_holm", "p_equivalent"):
         frame[name] = [p_value(value) for value in frame[name]]
+    frame["detectable"] = [number(value, 1) for value in frame["detectable"]]
+    frame["seeds_needed"] = [number(value, 0) for value in frame["seeds_needed"]]
     name = name_column(tables)
-    columns = ["dataset", "preset", f"{name}_a", f"{name}_b", "n", "difference", "interval"]
-    sheet = _sheet("Differences", frame, [*columns, "p_t", "p_permutation", "p_holm", "significant"])
-    numeric = ("n", "difference", "p_t", "p_permutation", "p_holm")
-    names = {"p_t": "p (paired t)", "p_permutation": "p (sign flips)", "p_holm": "p (Holm)", "n": "seeds"}
+    shown = [title for title in INTERVALS if (frame[title] != DASH).any()]
+    columns = ["dataset", "preset", f"{name}_a", f"{name}_b", "n", "difference", *shown, "p_holm"]
+    columns += ["p_equivalent"] * (tables.aim.margin is not None)
+    sheet = _sheet("Differences", frame, [*columns, "verdict", "detectable", "seeds_needed"])
+    numeric = ("n", "difference", "p_holm", "p_equivalent", "detectable", "seeds_needed")
+    names = {"p_holm": "p (Holm)", "p_equivalent": "p (margin)", "n": "seeds"}
+    names |= {"seeds_needed": "seeds needed"}
     sheet.header = [Heading(names.get(column.text, column.text), column.text in numeric) for column in sheet.header]
-    few = tables.pairs["n"].min() if len(tables.pairs) else 0
+    aimed = "that was seen" if tables.aim.difference is None else f"of {tables.aim.difference:g} points"
     sheet.notes = [
-        f"{name}_a − {name}_b on common seeds; intervals: 95 %, of one difference (not adjusted).",
-        "p (Holm): of the paired t-tests, adjusted over all pairs of a dataset; pairs with a reference, "
-        f"with fewer than {TESTED_FROM} common seeds, or with equal differences only are not tested. Significant: "
-        "p (Holm) below 0.05.",
-        f"p (sign flips): exact permutation test; with {few} common seeds, the fewest here, it cannot go below "
-        f"{2 / 2**few:g}."
-        if few
-        else "No two rows have a seed in common.",
+        f"{name}_a − {name}_b on common seeds. 95 % intervals: of this pair alone, over seeds; of all "
+        "tested pairs at once (Bonferroni); of this pair for new seeds and new test images, where predictions of all "
+        "its runs are stored.",
+        "p (Holm): Welch's tests, adjusted over all pairs of a dataset; pairs with a reference, with fewer than "
+        f"{TESTED_FROM} common seeds, or without any spread are not tested. Better: p (Holm) below 0.05. Paired tests "
+        "stand in pairs.csv.",
+        "Detectable: the true difference that so many seeds find with 80 % probability, Holm at its worst. Seeds "
+        f"needed: of each, to find a true difference {aimed} as surely.",
     ]
     return sheet
 

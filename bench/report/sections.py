@@ -91,8 +91,9 @@ def side_by_side(tables: Tables) -> Section:
     notes = [
         f"{name[0].upper() + name[1:]} accuracy in percent, mean ± half of the 95 % t interval over seeds; "
         "marks, seeds, search budgets and failures as in the tables of the single datasets.",
-        "Mean rank and mean: over all columns, of the rows in every column, references aside; brackets: 95 % "
-        "stratified bootstrap intervals over seeds (too narrow for few seeds).",
+        "Mean rank and mean: over all columns, of the rows in every column, references aside; brackets: 95 % intervals "
+        "over seeds, these data sets being given: of the mean by Welch-Satterthwaite, of the mean rank from what is "
+        "shown to be better or worse on each (it holds at least so often).",
     ]
     aside = set(tables.leaderboard.loc[tables.leaderboard["reference"], "entry"])
     references = {r for r, entry in enumerate(entries) if entry in aside}

@@ -15,7 +15,8 @@ from bench.report import FORMATS, style
 from bench.report.columns import COLUMNS, name_column, of_tables, select
 from bench.report.markup import latex, markdown
 from bench.report.terminal import print_leaderboard
-from bench.runs import store
+from bench.runs import experiment, store
+from bench.tables.comparison import Aim
 from bench.tables.grid import BOARD
 from bench.tables.leaderboard import Tables, collect
 
@@ -34,12 +35,14 @@ def write(
     columns: list[str] | None = None,
     metric: str = "test_linear_top1",
     console: Console | None = None,
+    difference: float | None = None,
 ) -> list[Path]:
     """Write the reports of some experiments, all of them if none is named; returns the files written.
 
     console: where to print the leaderboard too.
 
-    formats: of FORMATS; columns: of columns.COLUMNS, for the leaderboard; metric: the accuracy that ranks.
+    formats: of FORMATS; columns: of columns.COLUMNS, for the leaderboard; metric: the accuracy that ranks; difference:
+    the points that seeds are counted for, by default those that were seen.
     out: a folder, by default that of the one experiment, or results/reports/A+B of several.
     Raises UserError on an unknown name, or if `out` cannot be written.
     """
@@ -52,7 +55,7 @@ def write(
             raise unknown("format", name, FORMATS)
     experiments = experiments or store.experiments(results)
     select(columns, metric, ())  # before the work: a wrong name is told at once
-    tables = collect(results, experiments, metric)
+    tables = collect(results, experiments, metric, Aim(_margin(results, experiments), difference))
     of_tables(columns, tables)
     for problem in tables.problems.head(WARNINGS).itertuples():
         LOG.warning("cannot be used as found: %s/%s: %s", problem.experiment, problem.path, problem.reason)
@@ -72,6 +75,14 @@ def write(
         told = f"{', '.join(older)}: older than these numbers; `bench report` writes all anew"
         console.print(Text(told, "dim"), soft_wrap=True)
     return written
+
+
+def _margin(results: Path, experiments: list[str]) -> float | None:
+    """The margin that all these experiments were planned with; None, with a warning, where they differ."""
+    margins = {experiment.read(results / name).margin for name in experiments}
+    if len(margins) > 1:
+        LOG.warning("these experiments were not planned with one margin: equivalence is not tested")
+    return margins.pop() if len(margins) == 1 else None
 
 
 def _joined(names: list[str]) -> str:

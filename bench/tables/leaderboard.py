@@ -1,12 +1,12 @@
 """Run directories -> tidy tables -> who leads, by how much, and whether the difference can be trusted.
 
-Entries (methods, and what sweep files gave labels) are compared on common seeds by paired t-tests, Holm-adjusted over
-all pairs of entries on the board, which holds whichever turns out best: the one with the highest mean over its own done
-seeds. References (an untrained and a supervised backbone) stand in the same table, but neither win nor count as tests.
-Where entries were not trained alike (`bench.tables.conditions`), none is marked.
+Entries (methods, and what sweep files gave labels) are compared by Welch's tests over seeds, Holm-adjusted over all
+pairs on the board (`bench.tables.comparison`); a comparison with the best tells which of them may be it. References (an
+untrained and a supervised backbone) stand in the same table, but neither win nor count as tests. Where entries were not
+trained alike (`bench.tables.conditions`), none is marked.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,13 @@ import pandas as pd
 from bench.errors import unknown
 from bench.runs.identity import seed_list
 from bench.runs.result import ACCURACIES, METRICS, TIMINGS
-from bench.tables import conditions, foreign, inventory
+from bench.tables import conditions, foreign, images, inventory
+from bench.tables.across import across
+from bench.tables.comparison import Aim, Board, candidates, compare, leaders, predicted
 from bench.tables.evaluated import Measure, measures
 from bench.tables.grid import BOARD, POINT, on_board, points
-from bench.tables.statistics import ALPHA, DIGITS, holm, paired, percentile_interval, ranks, resampled_means, summarise
+from bench.tables.statistics import DIGITS, summarise
 from methods import REFERENCES
-
-Board = tuple[Any, ...]
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Tables:
     leaderboard: pd.DataFrame
     """One row an entry on a board, the best mean first, references last; then encoders from elsewhere (`source`)."""
     pairs: pd.DataFrame
-    """One row a pair of entries on a board: the difference on common seeds and its tests."""
+    """One row a pair of entries on a board: the difference, its intervals and its tests."""
     overall: pd.DataFrame
     """One row an entry that is on every board, if there are several: mean rank and mean accuracy."""
     problems: pd.DataFrame
@@ -52,11 +52,15 @@ class Tables:
     """config_hash -> resolved config with dotted keys."""
     results: Path
     """Where the experiments are, for what is read only when it is shown."""
+    aim: Aim = field(default_factory=Aim)
+    """What differences were judged against."""
     marks: dict[tuple[Board, str], dict[str, str]] = field(default_factory=dict)
     """What `marks` found, by board and number: every format shows it."""
 
 
-def collect(results: Path, experiments: Iterable[str], metric: str = "test_linear_top1") -> Tables:
+def collect(
+    results: Path, experiments: Iterable[str], metric: str = "test_linear_top1", aim: Aim | None = None
+) -> Tables:
     """All tables of some experiments. Raises UserError on an unknown experiment or metric."""
     if metric not in ACCURACIES and not Measure.parse(metric):  # told before anything is read
         raise unknown("metric", metric, ACCURACIES)
@@ -69,64 +73,18 @@ def collect(results: Path, experiments: Iterable[str], metric: str = "test_linea
     runs["chosen"] = runs.merge(chosen, on=POINT, how="left")["chosen"].eq(True).to_numpy()
     runs["chosen"] &= runs["state"] != "duplicate"
     best = leaders(runs, metric)
-    pairs = compare(runs, best, metric)
+    pairs = compare(runs, best, metric, results, aim)
     board = rank(runs, grid, pairs, found.configs, best, metric)
+    board = _over_images(board, runs, metric, results)
     board = foreign.joined(board, found.encoders, found.evaluations, runs)
-    overall = across(runs, board, metric)
-    told = (found.problems, found.configs, results)
+    overall = across(runs, metric)
+    told = (found.problems, found.configs, results, aim or Aim())
     return Tables(metric, runs, found.history, found.evaluations, grid, board, pairs, overall, *told)
 
 
 def standing(tables: Tables, rows: pd.DataFrame) -> pd.DataFrame:
     """The runs that stand for the entries of the board that `rows` are of."""
     return on_board(tables.runs[tables.runs["chosen"]], rows)
-
-
-def scores(runs: pd.DataFrame, metric: str) -> pd.Series:
-    """Numbers of a board's done runs that stand for their entries, indexed by (entry, seed)."""
-    used = runs[runs["chosen"] & (runs["state"] == "done") & runs[metric].notna()]
-    return used.set_index(["entry", "seed"])[metric].sort_index()
-
-
-def leaders(runs: pd.DataFrame, metric: str) -> dict[Board, str]:
-    """The best entry of every board that has one: the highest mean over its done seeds; of equals, by name."""
-    best: dict[Board, str] = {}
-    for board, own in runs.groupby(BOARD):
-        means = scores(own[~own["method"].isin(REFERENCES)], metric).groupby(level=0).mean()
-        if len(means):
-            best[board] = min(means.index, key=lambda entry: (-round(means[entry], DIGITS), entry))
-    return best
-
-
-def compare(runs: pd.DataFrame, best: dict[Board, str], metric: str) -> pd.DataFrame:
-    """All pairs of entries of every board on their common seeds; `entry_a` has the higher mean over its own seeds."""
-    rows: list[dict[str, Any]] = []
-    for board, own in runs.groupby(BOARD):
-        by_entry = {str(e): s.droplevel(0) for e, s in scores(own, metric).groupby(level=0)}
-        method = dict(zip(own["entry"], own["method"], strict=True))
-        order = sorted(by_entry, key=lambda e: (-round(by_entry[e].mean(), DIGITS), e))
-        family = []
-        for i, a in enumerate(order):
-            for b in order[i + 1 :]:
-                seeds = by_entry[a].index.intersection(by_entry[b].index)
-                test = paired(by_entry[a][seeds], by_entry[b][seeds])
-                row = {**dict(zip(BOARD, board, strict=True)), "entry_a": a, "entry_b": b}
-                row |= {"method_a": method[a], "method_b": method[b], "n": test.n}
-                row |= {"difference": test.mean, "sd": test.sd, "low": test.low, "high": test.high}
-                row |= {"p_t": test.p_t, "p_permutation": test.p_permutation}
-                row |= {"p_permutation_least": test.p_permutation_least}
-                row |= {
-                    "reference": not {method[a], method[b]}.isdisjoint(REFERENCES),
-                    "with_best": best.get(board) in (a, b),
-                }
-                family.append(row)
-        family.sort(key=lambda row: bool(row["reference"]))
-        tested: list[Any] = [np.nan if row["reference"] else row["p_t"] for row in family]
-        for row, p in zip(family, holm(tested), strict=True):
-            rows.append({**row, "p_holm": float(p), "significant": bool(p < ALPHA)})
-    columns = [*BOARD, "entry_a", "entry_b", "method_a", "method_b", "n", "difference", "sd", "low", "high"]
-    columns += ["p_t", "p_permutation", "p_permutation_least", "p_holm", "significant", "reference", "with_best"]
-    return pd.DataFrame(rows, columns=columns)
 
 
 def rank(
@@ -139,11 +97,13 @@ def rank(
 ) -> pd.DataFrame:
     """The leaderboard: every planned entry of every board, even one without any finished run.
 
-    mark: "best"; "tie" (not shown to be worse than the best); "collapsed" (one of both, but some of its seeds
-    collapsed: so wide an interval is no merit); "untested" (too few common seeds, or equal differences); "unlike" (it
-    might have one of these, but entries were not trained alike); "" for the others and the references.
+    mark: "best", the highest mean; "candidate" (it may be the best, as `comparison.candidates` tells); "collapsed" (one
+    of both, but some of its seeds collapsed: so wide an interval is no merit); "untested" (too few seeds, or no
+    spread); "unlike" (it might have one of these, but entries were not trained alike); "" for the others and the
+    references.
     """
     rows: list[dict[str, Any]] = []
+    may_be_best = candidates(runs, metric)
     for board, tried in grid.groupby(BOARD):
         on_board = (runs[BOARD] == list(board)).all(axis=1)
         used = runs[on_board & runs["chosen"] & (runs["state"] == "done")]
@@ -154,7 +114,7 @@ def rank(
         entries.sort(key=lambda row: (row["reference"], row["entry"] != first, order[row["entry"]], row["entry"]))
         alike = _alike(tried, configs)
         for row in entries:
-            row.update(_against(first, row, tests, alike))
+            row.update(_against(first, row, tests, may_be_best.get(board, ()), alike))
             rows.append({**dict(zip(BOARD, board, strict=True)), **row})
     table = pd.DataFrame(rows, columns=None if rows else [*BOARD, "entry", "method"])
     if rows:
@@ -191,11 +151,13 @@ def marks(tables: Tables, rows: pd.DataFrame, metric: str) -> dict[str, str]:
         runs = on_board(tables.runs, rows)
         best = leaders(runs, metric)
         tests = compare(runs, best, metric)
+        may_be_best = next(iter(candidates(runs, metric).values()), set())
         alike = _alike(on_board(tables.grid, rows), tables.configs)
         first = next(iter(best.values()), "")
         known = rows[["entry", "collapsed"]].itertuples(index=False)
         told = ({"entry": entry, "collapsed": collapsed} for entry, collapsed in known)
-        tables.marks[key] = {row["entry"]: _against(first, row, tests, alike)["mark"] for row in told}
+        found = {row["entry"]: _against(first, row, tests, may_be_best, alike)["mark"] for row in told}
+        tables.marks[key] = found
     return tables.marks[key]
 
 
@@ -204,13 +166,17 @@ def _alike(tried: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> boo
     return not conditions.unlike(tried[~tried["method"].isin(REFERENCES)], configs)
 
 
-def _against(best: str, entry: Mapping[str, Any], tests: pd.DataFrame, alike: bool) -> dict[str, Any]:
-    """The difference from the best entry (negative: worse) on common seeds, and the mark it gives."""
-    row = _difference(best, entry, tests)
+def _against(
+    best: str, entry: Mapping[str, Any], tests: pd.DataFrame, may_be_best: Collection[str], alike: bool
+) -> dict[str, Any]:
+    """The difference from the best entry (negative: worse), and the mark it gives."""
+    row = _difference(best, entry, tests, may_be_best)
     return row if alike or not row["mark"] else {**row, "mark": "unlike"}
 
 
-def _difference(best: str, entry: Mapping[str, Any], tests: pd.DataFrame) -> dict[str, Any]:
+def _difference(
+    best: str, entry: Mapping[str, Any], tests: pd.DataFrame, may_be_best: Collection[str]
+) -> dict[str, Any]:
     name = entry["entry"]
     row: dict[str, Any] = dict.fromkeys(("difference", "difference_low", "difference_high", "p_holm"), np.nan)
     row["mark"] = ""
@@ -223,39 +189,30 @@ def _difference(best: str, entry: Mapping[str, Any], tests: pd.DataFrame) -> dic
     first, second = tests["entry_a"], tests["entry_b"]
     for _, test in tests[(first == best) & (second == name) | (first == name) & (second == best)].iterrows():
         sign = 1 if test["entry_a"] == name else -1
-        low, high = sorted((sign * test["low"], sign * test["high"]))
+        which = "" if test["reference"] else "_simultaneous"
+        low, high = sorted((sign * test[f"low{which}"], sign * test[f"high{which}"]))
         row.update(difference=sign * test["difference"], difference_low=low, difference_high=high)
         row["p_holm"] = test["p_holm"]
         if test["reference"]:
             continue
         if np.isnan(test["p_holm"]):
             row["mark"] = "untested"
-        elif row["difference"] > 0:  # on common seeds; the best has others, too
-            row["mark"] = "tie"
-        elif not test["significant"]:
-            row["mark"] = "collapsed" if entry["collapsed"] else "tie"
+        elif name in may_be_best:
+            row["mark"] = "collapsed" if entry["collapsed"] else "candidate"
     return row
 
 
-def across(runs: pd.DataFrame, board: pd.DataFrame, metric: str, repetitions: int = 2000) -> pd.DataFrame:
-    """Entries on all of several boards: mean rank and mean accuracy with stratified bootstrap intervals."""
-    columns = ["entry", "method", "boards", "mean_rank", "mean_rank_low", "mean_rank_high", "mean", "low", "high"]
-    runs = runs[~runs["method"].isin(REFERENCES)]
-    by_board = [scores(own, metric) for _, own in runs.groupby(BOARD)]
-    everywhere = [set(own.index.get_level_values(0)) for own in by_board]
-    entries = sorted(set.intersection(*everywhere)) if everywhere else []
-    if len(by_board) < 2 or not entries:
-        return pd.DataFrame(columns=columns)
-    method = dict(zip(runs["entry"], runs["method"], strict=True))
-    samples = [[own[entry].to_numpy(dtype=float) for own in by_board] for entry in entries]
-    means = np.array([[values.mean() for values in row] for row in samples])  # [entries, boards]
-    drawn = resampled_means(samples, np.random.default_rng(0), repetitions)  # the same runs, the same report
-    mean_ranks = ranks(means, axis=0).mean(axis=1)
-    drawn_ranks = ranks(drawn, axis=1).mean(axis=2)  # [repetitions, entries]
-    rows = []
-    for e, entry in enumerate(entries):
-        rank_interval = percentile_interval(drawn_ranks[:, e])
-        interval = percentile_interval(drawn[:, e].mean(axis=1))
-        of_board = [entry, method[entry], len(by_board)]
-        rows.append([*of_board, mean_ranks[e], *rank_interval, means[e].mean(), *interval])
-    return pd.DataFrame(rows, columns=columns).sort_values(["mean_rank", "entry"], ignore_index=True)
+def _over_images(board: pd.DataFrame, runs: pd.DataFrame, metric: str, results: Path) -> pd.DataFrame:
+    """With the intervals of every mean for new seeds and new test images; of a whole board, or of none of it.
+
+    Beside one over seeds alone such an interval would look like a worse one.
+    """
+    names = [f"{metric}_{end}_seeds_images" for end in ("low", "high")]
+    board[names] = np.nan
+    for _, rows in board.groupby(BOARD):
+        several = rows[rows[f"{metric}_n"] > 1]
+        told = predicted(on_board(runs, rows), metric, results) if len(several) else {}
+        if told.keys() >= set(several["entry"]):
+            for i, entry in several["entry"].items():
+                board.loc[i, names] = images.interval(told[str(entry)])
+    return board

@@ -1,11 +1,9 @@
-"""Statistics of seeds, as pure functions of arrays: intervals, paired tests, Holm, ranks, bootstrap.
+"""Statistics of seeds, as pure functions of arrays: intervals, paired tests, Holm, ranks.
 
 Scores are finite numbers, one a seed. A number that does not exist (one seed's interval) is NaN, never 0.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -126,25 +124,3 @@ def holm(p_values: ArrayLike) -> Floats:
 def ranks(scores: ArrayLike, axis: int = -1) -> Floats:
     """scores: [..., n_methods, ...] -> ranks along `axis`; 1 is the highest, equals share their mean."""
     return np.asarray(stats.rankdata(-np.asarray(scores, dtype=float), axis=axis), dtype=float)
-
-
-def resampled_means(scores: Sequence[Sequence[Any]], generator: np.random.Generator, repetitions: int = 2000) -> Floats:
-    """scores: [methods][datasets] arrays [n_seeds] -> means of drawn seeds [repetitions, methods, datasets].
-
-    Stratified bootstrap (Agarwal et al. 2021, rliable): seeds are drawn with replacement within a method and
-    dataset, never across. One seed cannot be resampled: its means are NaN.
-    """
-    means = np.full((repetitions, len(scores), len(scores[0])), np.nan)
-    for m, row in enumerate(scores):
-        for d, values in enumerate(row):
-            seeds = np.asarray(values, dtype=float)
-            if len(seeds) > 1:
-                draws = generator.integers(len(seeds), size=(repetitions, len(seeds)))
-                means[:, m, d] = seeds[draws].mean(axis=1)
-    return means
-
-
-def percentile_interval(samples: Floats) -> tuple[float, float]:
-    """samples: [repetitions] -> the 2.5th and the 97.5th percentile; NaN if any sample is NaN."""
-    low, high = np.quantile(samples, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(low), float(high)

@@ -95,7 +95,7 @@ def test_what_the_notes_say(tmp_path: Path, tables: Tables) -> None:
     fake_evaluation(next(runs.glob("byol-*-s0")), "knn", {"knn": 50.0}, settings={"k": 3})
     told = "\n".join(section(collect(tmp_path, ["e"])).notes)
     assert "*: of each column by itself" in told
-    assert "Holm-adjusted over all pairs of that column" in told
+    assert "the truly best is among the *" in told and "does not mean equal" in told
     assert "?: not tested: fewer than 3 seeds in common" in told
     assert "(n): of n seeds only." in told
     assert "few 1%: 20 (2 draws); few 10%: 144; finetune: 1437" in told

@@ -78,7 +78,7 @@ def test_differences_are_the_pairs(tables: Tables, drawn: dict[str, Figure]) -> 
         assert label.get_text() == f"{entry_name(pair.method_a)} − {entry_name(pair.method_b)}"
         assert (bar.lines[0].get_markerfacecolor() == "white") != pair.significant
         ends = bar.lines[2][0].get_segments()[0][:, 0]
-        assert ends == pytest.approx([pair.low, pair.high])
+        assert ends == pytest.approx([pair.low_simultaneous, pair.high_simultaneous])
     runs = tables.runs[tables.runs["state"] == "done"].set_index(["method", "seed"])["test_linear_top1"]
     for y, pair in enumerate(pairs.itertuples()):
         dots = next(line for line in axes.get_lines() if len(line.get_xdata()) == pair.n and line.get_ydata()[0] > y)

@@ -212,9 +212,9 @@ def test_the_page_without_a_browser(page: Path) -> None:
         assert words in elements.text, words
     assert "0123456789abcdef0123456789abcdef01234567" in elements.text
     assert "optim.weight_decay = 0.0001" in elements.text  # shared by all
-    assert "which does not mean equal" in elements.text
-    assert "fewer than 3 common seeds, or with equal differences only are not tested" in elements.text
-    assert any("Holm-adjusted" in text and "not adjusted" in text for text in elements.captions)
+    assert "It does not mean equal" in elements.text
+    assert "fewer than 3 common seeds, or without any spread are not tested" in elements.text
+    assert any("Holm-adjusted" in text and "all pairs at once" in text for text in elements.captions)
 
 
 def test_a_page_of_nothing_yet(tmp_path: Path) -> None:

@@ -199,7 +199,7 @@ def test_any_number_of_an_evaluation_ranks(tmp_path: Path) -> None:
     assert raft["test_few_1pct_top1_sd"] == pytest.approx(1)
     assert raft["difference"] == pytest.approx(51 - 183.5 / 3)
     (pair,) = (row for _, row in tables.pairs[~tables.pairs["reference"]].iterrows())
-    assert pair["p_holm"] == pytest.approx(stats.ttest_rel([60, 61.5, 62], [50, 52, 51]).pvalue)
+    assert pair["p_holm"] == pytest.approx(stats.ttest_ind([60, 61.5, 62], [50, 52, 51], equal_var=False).pvalue)
     assert tables.grid["test_few_1pct_f1_mean"].tolist() == pytest.approx([183.5 / 3 - 2, 51 - 2, 71 - 2])
 
 

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from bench.tables.statistics import holm, paired, percentile_interval, ranks, resampled_means, summarise
+from bench.tables.statistics import holm, paired, ranks, summarise
 
 A = np.array([90.1, 91.3, 89.8, 90.6, 92.0])
 B = np.array([89.0, 90.9, 89.9, 89.1, 91.0])
@@ -153,30 +153,3 @@ def test_family_wise_error_of_discrete_accuracies(seeds: int, spread: float) -> 
 def test_ranks_share_ties() -> None:
     assert ranks([90.0, 95.0, 90.0, 80.0]).tolist() == [2.5, 1.0, 2.5, 4.0]
     assert ranks([[90.0, 1.0], [95.0, 2.0]], axis=0).tolist() == [[2.0, 2.0], [1.0, 1.0]]
-
-
-def test_bootstrap_is_stratified_and_given_its_randomness() -> None:
-    samples = [[A, A - 50], [B, B - 50]]
-    means = resampled_means(samples, np.random.default_rng(0), repetitions=500)
-    assert means.shape == (500, 2, 2)
-    for m, row in enumerate(samples):
-        for d, values in enumerate(row):  # no method or dataset draws from another
-            assert means[:, m, d].min() >= values.min()
-            assert means[:, m, d].max() <= values.max()
-    again = resampled_means(samples, np.random.default_rng(0), repetitions=500)
-    other = resampled_means(samples, np.random.default_rng(1), repetitions=500)
-    assert (means == again).all()
-    assert (means != other).any()
-
-
-def test_bootstrap_interval_is_scipys() -> None:
-    scores = np.random.default_rng(5).normal(90, 1, 30)
-    drawn = resampled_means([[scores]], np.random.default_rng(0), repetitions=20000)[:, 0, 0]
-    expected = stats.bootstrap((scores,), np.mean, method="percentile", n_resamples=20000).confidence_interval
-    assert percentile_interval(drawn) == pytest.approx(tuple(expected), abs=0.03)
-
-
-def test_one_seed_cannot_be_resampled() -> None:
-    means = resampled_means([[A, np.array([50.0])]], np.random.default_rng(0), repetitions=10)
-    assert np.isnan(means[:, 0, 1]).all()
-    assert np.isnan(percentile_interval(means.mean(axis=2)[:, 0])).all()

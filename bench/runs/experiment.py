@@ -1,0 +1,48 @@
+"""What holds for a whole experiment and was said before its results: results/<experiment>/experiment.json."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from bench.errors import UserError
+from bench.files import dump_json, parse_json, write_atomic
+from bench.runs.identity import SCHEMA
+from bench.runs.result import Stored
+
+NAME = "experiment.json"
+
+
+class Experiment(Stored):
+    """The whole of the file."""
+
+    schema_version: int = Field(SCHEMA, alias="schema")
+    margin: float | None = Field(None, gt=0)
+    """Points of accuracy within which two entries are as good as each other; None: none was named."""
+
+
+def read(folder: Path) -> Experiment:
+    """An experiment's file; without one, what says nothing. Raises UserError if it cannot be used."""
+    path = folder / NAME
+    try:
+        return Experiment.of(parse_json(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return Experiment()
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        raise UserError(f"{path}: {reason}") from None
+
+
+def name_margin(folder: Path, margin: float | None) -> None:
+    """Note a margin, if one is given. Raises UserError where another one was named before."""
+    before = read(folder)
+    if margin is None or before.margin == margin:
+        return
+    if any((folder / "runs").glob("*/result.json")):
+        named = "no margin" if before.margin is None else f"margin {before.margin:g}"
+        raise UserError(
+            f"margin = {margin:g}: {folder.name} has results already, and was planned with {named}; a margin that is "
+            "chosen in sight of results proves nothing: keep it, or plan another --experiment"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    content = before.model_copy(update={"margin": margin}).model_dump(by_alias=True)
+    write_atomic(folder / NAME, dump_json(content).encode())
