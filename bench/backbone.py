@@ -14,6 +14,7 @@ import safetensors
 import safetensors.torch
 import timm
 import torch
+from timm.layers import Conv2dSame
 from timm.models import build_model_with_cfg, get_pretrained_cfg, register_model
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
@@ -25,6 +26,8 @@ from bench.files import write_atomic
 from bench.weights.find import find
 
 __all__ = ["create", "frozen", "load", "save"]
+
+POOLS = ("maxpool", "stem.pad", "stem.pool", "features.pool0")  # of a stem, whatever its family calls it
 
 default_cfgs = {  # what timm's registry says of a model of ours: no weights to download
     "resnet10_small": {"url": "", "num_classes": 1000, "first_conv": "conv1", "classifier": "fc"},
@@ -59,7 +62,7 @@ def create(config: BackboneConfig, size: int, what: str = "") -> nn.Module:
     model: Any = _untrained(config, size)
     if config.weights:
         what = what or f"backbone.weights={config.weights}"
-        weights = find(encoders.parse(config.weights, "backbone.weights"), model, config.name, size, what)
+        weights = find(encoders.parse(config.weights, "backbone.weights"), model, config, size, what)
         if config.weights_hash not in ("", weights.content_hash):
             was, now = config.weights_hash, weights.content_hash
             raise UserError(f"{what}: not the weights that were planned: their hash was {was} and is {now}")
@@ -71,38 +74,53 @@ def create(config: BackboneConfig, size: int, what: str = "") -> nn.Module:
 def _untrained(config: BackboneConfig, size: int) -> nn.Module:
     """The network with weights that the global random generator decides."""
     backbones.check(config.name)
-    known = get_pretrained_cfg(config.name)
-    fixed = known is not None and known.fixed_input_size  # e.g. by a ViT's position embedding
-    sizes: dict[str, Any] = {"img_size": size} if fixed else {}
+    if config.stem == "small" and not backbones.has_small_stem(config.name):
+        raise backbones.without_small_stem(config.name)
     try:
-        model: Any = timm.create_model(config.name, pretrained=False, num_classes=0, **sizes)
+        model: Any = timm.create_model(config.name, pretrained=False, num_classes=0, **timm_arguments(config, size))
         if config.stem == "small":
             _make_stem_small(model, config.name)
         if not config.zero_init:
             _start_residual_branches(model)
         model.num_features = _feature_dim(model, size)
-    except UserError:
-        raise
-    except Exception as error:  # timm's models say in many ways that they cannot take a size
+    except Exception as error:  # timm's models say in many ways that they cannot take a size, or an argument
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"backbone.name={config.name}: cannot take {size} x {size} images ({reason})") from error
+        args = "".join(f" backbone.args.{key}={backbones.shown(value)}" for key, value in config.args.items())
+        what = f"backbone.name={config.name}{' with' * bool(args)}{args}"
+        raise UserError(f"{what}: cannot take {size} x {size} images ({reason})") from error
     model.image_size = size
     model.recreate = partial(_untrained, config, size)  # with weights of its own, e.g. for a teacher
-    model.architecture = (config.name, config.stem, size)  # by which an encoder is known again
+    model.architecture = (config.name, config.stem, size, config.args)  # by which an encoder is known again
     return cast(nn.Module, model)
 
 
+def timm_arguments(config: BackboneConfig, size: int) -> dict[str, Any]:
+    """What timm's model is made with, beside its name, for images of `size` pixels."""
+    known = get_pretrained_cfg(config.name)
+    fixed = known is not None and known.fixed_input_size  # e.g. by a ViT's position embedding
+    return {**({"img_size": size} if fixed else {}), **config.args}
+
+
 def _make_stem_small(model: Any, name: str) -> None:
-    """First convolution 3x3 with stride 1 and no max-pool, as SimCLR on CIFAR-10 (arXiv 2002.05709, B.9)."""
-    conv = getattr(model, "conv1", None)
-    if not (isinstance(conv, nn.Conv2d) and isinstance(getattr(model, "maxpool", None), nn.MaxPool2d)):
-        raise UserError(
-            f"backbone.stem=small: {name} has no first convolution and max-pool to replace (ResNets have); "
-            "use backbone.stem=imagenet"
-        )
-    model.conv1 = nn.Conv2d(3, conv.out_channels, 3, stride=1, padding=1, bias=conv.bias is not None)
-    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")  # as timm's ResNet
-    model.maxpool = nn.Identity()
+    """First convolution 3x3 with stride 1 and no max-pool, as SimCLR on CIFAR-10 (arXiv 2002.05709, B.9).
+
+    The convolution is changed where it stands, as it may be of a kind of its own: weights standardised, or padded by
+    the size of its input. Sets model.small_stem: where it is, and what was taken away.
+    """
+    first = str(model.default_cfg["first_conv"])
+    if f"{first}.conv" in dict(model.named_modules()):
+        first = f"{first}.conv"  # timm names the block around it
+    conv = model.get_submodule(first)
+    fresh = nn.Conv2d(conv.in_channels, conv.out_channels, 3, stride=1, padding=1, bias=conv.bias is not None)
+    nn.init.kaiming_normal_(fresh.weight, mode="fan_out", nonlinearity="relu")  # as timm's ResNet
+    conv.weight = fresh.weight
+    conv.kernel_size, conv.stride = fresh.kernel_size, fresh.stride
+    if not (isinstance(conv, Conv2dSame) or getattr(conv, "same_pad", False)):  # these pad their input themselves
+        conv.padding = fresh.padding
+    present = [place for place in POOLS if place in dict(model.named_modules())]
+    for place in present:
+        model.set_submodule(place, nn.Identity())
+    model.small_stem = (first, present)
 
 
 def _start_residual_branches(model: nn.Module) -> None:
@@ -137,13 +155,15 @@ def _feature_dim(model: nn.Module, size: int) -> int:
 def save(backbone: nn.Module, path: Path, config: BackboneConfig) -> None:
     """Write the weights as a plain state dict of the timm model; the metadata says how to rebuild it.
 
-    `timm.models.load_checkpoint(model, path)` loads it into a model of the same name and stem.
+    `timm.models.load_checkpoint(model, path)` loads it into a model of the same name, stem and arguments.
     """
     contiguous = torch.contiguous_format
     state = {  # copies, as safetensors refuses tensors that share memory: layers that share weights are stored each
         key: value.detach().cpu().clone(memory_format=contiguous) for key, value in backbone.state_dict().items()
     }
     metadata = {"format": "pt", "name": config.name, "stem": config.stem, "size": str(backbone.image_size)}
+    if config.args:
+        metadata["args"] = json.dumps(config.args, sort_keys=True)
     write_atomic(path, _ordered(safetensors.torch.save(state, metadata)))
 
 
@@ -168,7 +188,8 @@ def load(path: Path) -> nn.Module:
     if not {"name", "stem", "size"} <= metadata.keys():
         raise UserError(f"{path}: does not say which backbone it is; encoders of `bench run` do")
     try:
-        config = BackboneConfig.model_validate({"name": metadata["name"], "stem": metadata["stem"]})
+        args = json.loads(metadata.get("args", "{}"))
+        config = BackboneConfig.model_validate({"name": metadata["name"], "stem": metadata["stem"], "args": args})
         backbone = create(config, int(metadata["size"]))
         backbone.load_state_dict(state)
     except UserError:

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from bench.config import backbones
 from bench.config.schema import first_problem
-from bench.config.sections import Group
+from bench.config.sections import Group, Scalars
 from bench.errors import UserError
 from methods import METHODS
 
@@ -77,6 +77,9 @@ class EncoderConfig(Group):
     """Its timm model; by default the checkpoint's, where it tells, or else the experiment's."""
     stem: Literal["", "small", "imagenet"] = ""
     """Its stem, as backbone.stem; by default the checkpoint's, where it tells, or else the experiment's."""
+    args: Scalars = Field(default_factory=dict)
+    """Arguments of its timm model, e.g. args.patch_size=4; by default the checkpoint's, or those of the experiment's
+    backbone where it has its name."""
 
 
 def described(name: str, source: str, given: Mapping[str, Any]) -> EncoderConfig:

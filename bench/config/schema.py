@@ -12,6 +12,8 @@ from bench.errors import UserError, unknown
 from methods import METHODS, MethodConfig
 
 SECTIONS = ("method", "data", "backbone", "augment", "optim", "train", "eval")
+TABLES = ("augment.view2.", "backbone.args.")  # settings of settings: the key has one part more
+FILLED_IN = ("fingerprint", "weights_hash")  # no user sets them
 PROTOCOL: Literal[1] = 1  # version of the evaluation protocol; part of every run's identity
 
 
@@ -66,13 +68,13 @@ def resolve(values: Mapping[str, Any], overrides: Mapping[str, str]) -> RunConfi
     merged: dict[str, Any] = {k: dict(v) if isinstance(v, Mapping) else v for k, v in values.items()}
     for key, value in overrides.items():
         section, *rest = key.split(".")
-        of_view2 = key.startswith("augment.view2.") and len(rest) == 2
-        if key not in keys(merged["method_name"]) and not of_view2:
+        in_table = key.startswith(TABLES) and len(rest) == 2
+        if key not in keys(merged["method_name"]) and not in_table:
             method = merged["method_name"]
             raise unknown(f"key of {method}" if section == "method" else "key", key, keys(method, section))
         target = merged.setdefault(section, {})
         if len(rest) == 2:
-            target = target.setdefault(rest[0], {})
+            target[rest[0]] = target = dict(target.get(rest[0], {}))
         target[rest[-1]] = value
     try:
         return RunConfig(**merged)
@@ -88,8 +90,9 @@ def keys(method: str, section: str | None = None) -> dict[str, str]:
     for name, model in sections.items():
         if isinstance(model, type) and issubclass(model, BaseModel) and (section not in SECTIONS or name == section):
             for key, field in model.model_fields.items():
-                if key not in ("fingerprint", "view2", "weights_hash"):
-                    found[f"{name}.{key}"] = " ".join((field.description or "").split())
+                if key not in FILLED_IN:
+                    shown = f"{key}.NAME" if f"{name}.{key}." in TABLES else key
+                    found[f"{name}.{shown}"] = " ".join((field.description or "").split())
     return found
 
 

@@ -1,8 +1,10 @@
 """What each section of a run's configuration may hold: types, limits, defaults, units."""
 
-from typing import Literal
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Group(BaseModel):
@@ -22,17 +24,46 @@ class DataConfig(Group):
     """Hash of an image folder's file names and content, filled in by the program: a path is no identity."""
 
 
+def _scalars(given: Any) -> Any:
+    """Values as written, e.g. on a command line: "4" and 4.0 are 4, "true" is True. Raises ValueError on NaN."""
+    return {key: _scalar(value) for key, value in given.items()} if isinstance(given, Mapping) else given
+
+
+def _scalar(value: Any) -> Any:
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return value
+    try:
+        number = float(value)
+    except ValueError:
+        return value  # a word
+    if not math.isfinite(number):
+        raise ValueError(f"{value} is no finite number")
+    return int(number) if number.is_integer() else number
+
+
+Scalars = Annotated[dict[str, bool | int | float | str], BeforeValidator(_scalars)]
+"""Arguments for a function of another library."""
+
+
 class BackboneConfig(Group):
     name: str
     """Any timm model name, or resnet10_small (one block a stage, 16 to 128 channels)."""
     stem: Literal["small", "imagenet"] = "small"
-    """small: first convolution 3x3 with stride 1 and no max-pool (for images up to about 64 pixels)."""
+    """small, for images up to about 64 pixels: first convolution 3x3 with stride 1 and no max-pool; vision
+    transformers: patches of an eighth of the image. A preset's is left out for networks that have no such stem."""
     zero_init: bool = True
     """ResNets: every residual branch starts at zero, as timm's do; false: as torchvision's. Others: no effect."""
     weights: str = ""
     """Train on from these, the same for every seed: timm:NAME.TAG or file:PATH (in the data's normalisation)."""
     weights_hash: str = ""
     """Hash of these weights, filled in by the program: a path is no identity."""
+    args: Scalars = Field(default_factory=dict)
+    """Arguments for timm's model, by name: backbone.args.patch_size=4, backbone.args.drop_path_rate=0.1, ..."""
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
 
 
 class OptimConfig(Group):

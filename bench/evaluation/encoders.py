@@ -1,13 +1,15 @@
 """Encoders from elsewhere: the network, its weights, and the images that it wants."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from bench import backbone
+from bench.config import backbones
 from bench.config.encoders import TIMM, EncoderConfig, Source, parse
 from bench.config.sections import BackboneConfig, DataConfig
 from bench.data import datasets
@@ -36,6 +38,7 @@ class _Known:
 
     name: str = ""
     stem: str = ""
+    args: dict[str, Any] = field(default_factory=dict)
     size: int | None = None
     mean: Channels | None = None
     std: Channels | None = None
@@ -60,13 +63,12 @@ def foreign(name: str, config: EncoderConfig, experiments: BackboneConfig, data_
             f"--encoder {name}={config.source}: the file does not tell its {', '.join(lacking)}: say {keys} "
             f"(ImageNet's are {IMAGENET}; size: the side of its images in pixels)"
         )
-    network = BackboneConfig.model_validate(
-        {
-            "name": config.backbone or known.name or experiments.name,
-            "stem": config.stem or known.stem or experiments.stem,
-            "weights": str(source),
-        }
-    )
+    model = config.backbone or known.name or experiments.name
+    same = not known.name and model == experiments.name
+    args = config.args or known.args or (experiments.args if same else {})
+    backbones.check_arguments(model, args, f"encoder.{name}.args.")
+    stem = config.stem or known.stem or experiments.stem
+    network = BackboneConfig.model_validate({"name": model, "stem": stem, "weights": str(source), "args": args})
     made: Any = backbone.create(network, size, f"{name}={source}")
     told = [*made.weights_told, *[f"normalised as {known.origin} says"] * (not (config.mean and config.std))]
     return Encoder(
@@ -98,12 +100,15 @@ def _beside(path: Path, data_dir: Path) -> _Known:
     files.check(path)
     own, config = files.metadata(path), _config(path)
     known = _Known(
-        own.get("name", ""), own.get("stem", ""), int(size) if (size := own.get("size", "")).isdigit() else None
+        own.get("name", ""), own.get("stem", ""), size=int(size) if (size := own.get("size", "")).isdigit() else None
     )
+    known.args = _arguments(own.get("args", "{}"))
     described = config.get("pretrained_cfg")
     if isinstance(described, Mapping):  # as timm.models.push_to_hf_hub writes it
         known.origin = str(path.with_name("config.json"))
-        known.name = known.name or str(config.get("architecture", ""))
+        if not known.name:
+            known.name = str(config.get("architecture", ""))
+            known.args = _arguments(json.dumps(config.get("model_args")))
         known.mean, known.std = _channels(described.get("mean")), _channels(described.get("std"))
         if known.size is None and (sides := described.get("input_size")):
             known.size = int(sides[-1])
@@ -114,6 +119,17 @@ def _beside(path: Path, data_dir: Path) -> _Known:
         dataset = datasets.load(data, data_dir)
         known.mean, known.std, known.origin = dataset.mean, dataset.std, f"its data set {data.name}"
     return known
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    """Arguments of timm's model that a user may set: words and numbers; {} if it is no JSON object."""
+    try:
+        values = parse_json(text)
+    except ValueError:
+        return {}
+    given = values.items() if isinstance(values, dict) else ()
+    ours = {*backbones.SET_BY_US, "img_size"}  # the size of its images is told apart
+    return {key: value for key, value in given if isinstance(value, (str, int, float)) and key not in ours}
 
 
 def _config(path: Path) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from torchvision import transforms
 folder = Path(".")  # where this file lies
 model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)  # timm 1.0.16 or newer
 """
-SMALL_RESNET = """model = ResNet(BasicBlock, layers=(1, 1, 1, 1), channels=(16, 32, 64, 128), num_classes=0)
+SMALL_RESNET = """model = ResNet(BasicBlock, layers=(1, 1, 1, 1), channels=(16, 32, 64, 128), num_classes=0{})
 model.bn1 = torch.nn.BatchNorm2d(16)
 model.layer1 = torch.nn.Sequential(BasicBlock(16, 16))
 """
@@ -44,7 +44,7 @@ def card(run: Trained, result: Result, is_timms: bool) -> str:
         "---",
         *(["library_name: timm"] if is_timms else []),
         f"pipeline_tag: image-feature-extraction\ntags: {json.dumps(tags)}\n---\n",
-        f"# {name}: {run.config.backbone.name} on {data}\n",
+        f"# {name}: {_backbone(run)} on {data}\n",
         f"{md_text(METHODS.summary(result.method))}\n",
         f"A backbone that gives features of images, trained and judged by ssl-bench.{head}\n",
         *(["**This run collapsed**: its features hardly differ between images.\n"] if result.collapsed else []),
@@ -78,8 +78,10 @@ with torch.no_grad():
 def _rebuilt(run: Trained) -> str:
     """The lines that make the network from timm's parts and load its weights."""
     own, encoder = run.config.backbone, run.encoder
-    first: Any = encoder.conv1
     ours = own.name in backbones.OWN
+    made_with = "".join(f", {key}={value!r}" for key, value in own.args.items())
+    place, pools = getattr(encoder, "small_stem", ("conv1", []))
+    first: Any = encoder.get_submodule(place)
     lines = [
         "",
         "import safetensors.torch",
@@ -88,10 +90,13 @@ def _rebuilt(run: Trained) -> str:
         "from torchvision import transforms",
         "",
         'folder = Path(".")  # where this file lies',
-        SMALL_RESNET.rstrip() if ours else f'model = timm.create_model("{own.name}", num_classes=0)',
-        f"model.conv1 = torch.nn.Conv2d(3, {first.out_channels}, {first.kernel_size[0]}, stride={first.stride[0]}, "
-        f"padding={first.padding[0]}, bias={first.bias is not None})",
-        *(["model.maxpool = torch.nn.Identity()"] if own.stem == "small" else []),
+        SMALL_RESNET.format(made_with).rstrip()
+        if ours
+        else f'model = timm.create_model("{own.name}", num_classes=0{made_with})',
+        f'first = model.get_submodule("{place}")',
+        f"first.weight = torch.nn.Parameter(torch.empty({tuple(first.weight.shape)}))",
+        *(f"first.{name} = {getattr(first, name)}" for name in ("kernel_size", "stride", "padding")),
+        *(f"model.{pool} = torch.nn.Identity()" for pool in pools),
         'model.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))',
         "",
     ]
@@ -105,13 +110,17 @@ def _facts(run: Trained, result: Result, data: str) -> Iterable[tuple[str, str]]
     yield "preset", md_text(result.preset + changed)
     yield "data", f"{data}, {config.data.size} x {config.data.size} pixels"
     yield "licence of the data", md_text(entry(config.data.name).licence or "not known")
-    yield "backbone", f"{md_text(config.backbone.name)}, stem {config.backbone.stem}"
+    yield "backbone", f"{_backbone(run)}, stem {config.backbone.stem}"
     if config.backbone.weights:
         yield "trained on from", f"weights of hash {config.backbone.weights_hash}"
     yield "features", str(run.encoder.num_features)
     epochs = f"{config.train.epochs}, of {len(run.dataset.images):,} images in batches of {config.train.batch_size}"
     yield "epochs", epochs if result.timing.images_per_second else "none: not trained"
     yield "seed", str(run.seed)
+
+
+def _backbone(run: Trained) -> str:
+    return md_text(backbones.label(run.config.backbone.name, run.config.backbone.args))
 
 
 def _accuracy(run: Trained, result: Result) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from timm.models import get_pretrained_cfg
 
+from bench.backbone import timm_arguments
 from bench.config import backbones
 from bench.errors import UserError
 from bench.export.card import card
@@ -60,7 +61,7 @@ def config(run: Trained) -> dict[str, Any]:
     """
     own, size = run.config.backbone, run.config.data.size
     known: Any = get_pretrained_cfg(own.name) if is_timms(run) else None
-    fixed = bool(known and known.fixed_input_size)
+    arguments = timm_arguments(own, size)
     images = {
         "input_size": [3, size, size],
         "mean": list(run.dataset.mean),
@@ -71,11 +72,13 @@ def config(run: Trained) -> dict[str, Any]:
     }
     features = {"num_classes": 0, "num_features": run.encoder.num_features}
     if not is_timms(run):
-        return {"backbone": {"name": own.name, "stem": own.stem, "size": size}, **features, "pretrained_cfg": images}
+        network = {"name": own.name, "stem": own.stem, "size": size, **({"args": own.args} if own.args else {})}
+        return {"backbone": network, **features, "pretrained_cfg": images}
+    fixed = "img_size" in arguments
     layers = {"first_conv": known and known.first_conv, "classifier": known and known.classifier}
     told = {"tag": "ssl_bench", "custom_load": False, "num_classes": 0, **images, "fixed_input_size": fixed, **layers}
-    arguments = {"model_args": {"img_size": size}} if fixed else {}
-    return {"architecture": own.name, **features, **arguments, "pretrained_cfg": told}
+    made_with = {"model_args": arguments} if arguments else {}
+    return {"architecture": own.name, **features, **made_with, "pretrained_cfg": told}
 
 
 def _write(to: Path, content: dict[str, bytes]) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from bench.config import backbones
 from bench.config.schema import RunConfig
 from bench.config.sections import OptimConfig, TrainConfig
 from bench.config.views import AugmentConfig
@@ -41,6 +42,12 @@ def _found(config: RunConfig, n_images: int, n_labelled: int, cpu: bool) -> list
         found.append("backbone.zero_init=false: no effect with backbone.weights")
     elif not config.backbone.zero_init and "resne" not in config.backbone.name:
         found.append(f"backbone.zero_init=false: no effect on {config.backbone.name}, only on ResNets")
+    patch = None if "patch_size" in config.backbone.args else backbones.patch(config.backbone.name, data.size)
+    if patch is not None:
+        found.append(
+            f"backbone.name={config.backbone.name}: fewer than {backbones.FEWEST} x {backbones.FEWEST} patches of "
+            f"{data.size} x {data.size} images; with backbone.args.patch_size={patch} they are more"
+        )
     if config.train.precision == "bfloat16" and cpu and not _has_bfloat16():
         found.append("train.precision=bfloat16: this CPU has no instructions for it, several times slower than float32")
     return found

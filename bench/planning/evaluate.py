@@ -39,13 +39,14 @@ def options(flags: Mapping[str, Any]) -> EvaluateOptions:
 
 def described_encoders(options: EvaluateOptions) -> list[tuple[str, EncoderConfig]]:
     """Encoders from elsewhere, by name, with their settings encoder.NAME.KEY. Raises UserError."""
-    given: dict[str, dict[str, str]] = {name: {} for name in options.encoder}
+    given: dict[str, dict[str, Any]] = {name: {} for name in options.encoder}
     for key, value in options.set.items():
         if key.startswith("encoder."):
             name, _, setting = key.removeprefix("encoder.").rpartition(".")
-            if name not in given:
-                raise unknown("encoder", name or setting, given)
-            given[name][setting] = value
+            whose = name.removesuffix(".args")
+            if whose not in given:
+                raise unknown("encoder", whose or setting, given)
+            (given[whose] if whose == name else given[whose].setdefault("args", {}))[setting] = value
     for name, source in options.encoder.items():
         if RUN_NAME.fullmatch(name):
             raise UserError(f"--encoder {name}={source}: {name} is the name of a run; give the encoder another name")

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from bench import evaluation
-from bench.config import backbones, encoders, presets
+from bench.config import encoders, presets
 from bench.config.schema import RunConfig, resolve
 from bench.config.sections import BackboneConfig
 from bench.data import datasets
 from bench.errors import UserError, unknown
 from bench.planning.entries import Entry
+from bench.planning.settled import settled
 from bench.runs import store
 from bench.runs.identity import FOLDER, SCHEMA, config_hash, image_folder, run_id
 from methods import METHODS
@@ -110,8 +111,7 @@ def _with_hashes(
     found: Callable[[BackboneConfig, int], BackboneConfig],
 ) -> RunConfig:
     """The config with the content's hash of what it names by a path: a folder of images, weights to begin with."""
-    config = resolve(settings, overrides)
-    backbones.check(config.backbone.name)
+    config = settled(resolve(settings, overrides), overrides)
     evaluation.parse(config.eval.at_end)
     name, root = config.data.name, image_folder(config.data.name)
     data, backbone = config.data, config.backbone

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from bench import backbone
+from bench.config import presets
 from bench.config.schema import RunConfig
 from bench.config.sections import DataConfig
 from bench.data import datasets
@@ -14,6 +15,7 @@ from bench.errors import UserError
 from bench.evaluation import EVALUATIONS, Evaluation, parse
 from bench.planning.doubts import doubts
 from bench.planning.request import architecture
+from bench.planning.settled import told
 
 
 def read_datasets(wanted: Mapping[DataConfig, Sequence[Evaluation]], data_dir: Path) -> list[str]:
@@ -69,6 +71,9 @@ def prepare(
         own_images = loaded[key]
         n_labelled = len(own_images.train) + len(own_images.validation)
         cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
-        told = doubts(config, size, n_labelled, cpu, run["overrides"])
-        warnings += [line for line in told if line not in warnings]
+        lines = [
+            *told(config, run["overrides"], presets.values(run["preset"], run["method"])),
+            *doubts(config, size, n_labelled, cpu, run["overrides"]),
+        ]
+        warnings += [line for line in lines if line not in warnings]
     return warnings

@@ -36,6 +36,7 @@ def notes(tables: Tables, rows: pd.DataFrame) -> list[str]:
         *_methods(rows),
         *_tests(tables, rows, name),
         *(["References (untrained, supervised) neither win nor are tested."] if rows["reference"].any() else []),
+        *_networks(used),
         *_weights(tables, rows),
         *fewer_seeds(rows, [tables.metric]),
         *_foreign(foreign),
@@ -44,6 +45,12 @@ def notes(tables: Tables, rows: pd.DataFrame) -> list[str]:
         *_search(rows),
         *_missing(runs),
     ]
+
+
+def _networks(runs: pd.DataFrame) -> Iterator[str]:
+    """Backbones with arguments of their own, which may have been chosen by the size of the images."""
+    if told := sorted({label for label in runs["backbone"] if "(" in label}):
+        yield f"Backbone: {'; '.join(told)}."
 
 
 def fewer_seeds(rows: pd.DataFrame, names: list[str]) -> Iterator[str]:

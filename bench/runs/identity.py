@@ -24,7 +24,12 @@ NOT_HASHED = (
     "eval.at_end",
 )  # they change no encoder, and no number of an evaluation
 
-ADDED: dict[str, Any] = {"backbone.weights": "", "backbone.weights_hash": "", "optim.clip_norm": 0.0}
+ADDED: dict[str, Any] = {
+    "backbone.weights": "",
+    "backbone.weights_hash": "",
+    "backbone.args": {},
+    "optim.clip_norm": 0.0,
+}
 """Dotted key of a setting that the first version did not have -> its value that means "as before"."""
 
 PATHS = {"data.name": "data.fingerprint", "backbone.weights": "backbone.weights_hash"}

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import pandas as pd
 
+from bench.config import backbones
 from bench.config.schema import SECTIONS
 from bench.errors import UserError, unknown
 from bench.files import printable
@@ -223,6 +224,8 @@ def _identity(planned: Mapping[str, Any]) -> dict[str, Any] | None:
     found = {key: section.get("name") for key, section in names.items() if isinstance(section, dict)}
     if isinstance(found.get("dataset"), str) and found["dataset"]:
         found["dataset"] = dataset_label(config["data"])
+    if isinstance(found.get("backbone"), str) and found["backbone"]:
+        found["backbone"] = backbones.label(found["backbone"], config["backbone"].get("args"))
     found |= {key: planned.get(key) for key in ("method", "config_hash", "preset")}
     whole = {"seed": planned.get("seed"), "protocol": config.get("protocol")}
     if len(found) != 5 or not all(isinstance(value, str) and value for value in found.values()):

@@ -144,7 +144,7 @@ def _of_run(run: store.RunDir, orders: Orders) -> _Judged:
     config, seed = plan_of(record.config, run.run_id)
     network = backbone.load(run.encoder)
     own = config.backbone
-    told, planned = network.architecture, (own.name, own.stem, config.data.size)
+    told, planned = network.architecture, (own.name, own.stem, config.data.size, own.args)
     if told != planned:
         raise UserError(f"{run.encoder} is of another run: its backbone is {told}, the run's {planned}")
     images = dataset(config.data, orders.data_dir)

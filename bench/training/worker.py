@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from bench.config import backbones
 from bench.errors import Interrupted, UserError
 from bench.files import dump_json, parse_json, write_atomic
 from bench.runs import provenance, store
@@ -154,7 +155,8 @@ def _to_the_end(
     config, seed = plan_of(planned, run.run_id)
     set_determinism(config.train.threads)
     many = f"{team.world} devices, the first " if team.world > 1 else ""
-    log.info("%s on %s%s, %d threads", run.run_id, many, device, config.train.threads)
+    network = backbones.label(config.backbone.name, config.backbone.args)
+    log.info("%s on %s%s, %d threads, %s", run.run_id, many, device, config.train.threads, network)
     dataset = judging.dataset(config.data, orders.data_dir)
     job = trainer.Trainer(config, seed, dataset, device, run, attempt, team)
     team.meet()  # one may have read the data faster than another
@@ -170,7 +172,7 @@ def _to_the_end(
     result = Result(
         **{key: planned[key] for key in ("schema", "run_id", "experiment", "method", "preset", "seed", "config_hash")},
         dataset=dataset_label(planned["config"]["data"]),
-        backbone=config.backbone.name,
+        backbone=network,
         protocol=config.protocol,
         overrides=planned["overrides"],
         metrics=outcome.metrics,

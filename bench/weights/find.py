@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from timm.models import get_pretrained_cfg, list_pretrained
 from torch import Tensor, nn
 
 from bench.config.encoders import FILE, Source
+from bench.config.sections import BackboneConfig
 from bench.errors import UserError, few
 from bench.weights import files
 from bench.weights.fit import Weights, fit
@@ -22,17 +24,17 @@ HUB_FILES = ("model.safetensors", "pytorch_model.bin")  # as timm names them in 
 PATIENCE = 5.0  # seconds for the hub to answer
 
 
-def find(source: Source, network: nn.Module, model: str, size: int, what: str) -> Weights:
-    """The weights of `network`, the timm model of that name for images of `size` pixels, from `source`.
+def find(source: Source, network: nn.Module, config: BackboneConfig, size: int, what: str) -> Weights:
+    """The weights of `network`, which is `config`'s for images of `size` pixels, from `source`.
 
     what: the source as the user knows it, for messages. Raises UserError, one line, if there are none that fit.
     """
     if source.kind == FILE:
         return fit(files.read(Path(source.place)), network, what, source.prefix)
     own = source.place.partition(".")[0]
-    if own != model:
-        raise UserError(f"{what}: weights of {own}, but the backbone is {model}: set backbone.name={own}")
-    return fit(_of_timm(source.place, size, what), network, what, "")
+    if own != config.name:
+        raise UserError(f"{what}: weights of {own}, but the backbone is {config.name}: set backbone.name={own}")
+    return fit(_of_timm(source.place, size, config.args, what), network, what, "")
 
 
 def told_by_timm(name: str, what: str) -> Any:
@@ -48,10 +50,10 @@ def told_by_timm(name: str, what: str) -> Any:
     return told
 
 
-def _of_timm(name: str, size: int, what: str) -> dict[str, Tensor]:
+def _of_timm(name: str, size: int, args: Mapping[str, Any], what: str) -> dict[str, Tensor]:
     """All tensors of timm's pretrained model, its classifier too, as without it timm does not report missing keys."""
     told = told_by_timm(name, what)
-    options: dict[str, Any] = {"img_size": size} if told.fixed_input_size else {}
+    options: dict[str, Any] = {**({"img_size": size} if told.fixed_input_size else {}), **args}
     if told.hf_hub_id and not told.custom_load:
         wanted = (told.hf_hub_filename,) if told.hf_hub_filename else HUB_FILES
         cached = [

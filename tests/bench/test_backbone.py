@@ -53,6 +53,60 @@ def test_small_stem_keeps_the_resolution() -> None:
     assert not any(isinstance(module, nn.MaxPool2d) for module in network.modules())
 
 
+@pytest.mark.parametrize(
+    ("name", "factor"),
+    [
+        ("resnet18d", 4),
+        ("res2net50_14w_8s", 4),
+        ("resnetv2_18", 4),
+        ("resnetv2_50x1_bit", 4),  # weights standardised; its pool is padded by a module of its own
+        ("regnetx_002", 2),
+        ("convnext_atto", 4),
+        ("densenet121", 4),
+        ("efficientnet_b0", 2),
+        ("tf_efficientnet_b0", 2),  # pads by the size of its input
+        ("mobilenetv3_small_100", 2),
+    ],
+)
+def test_small_stems_of_other_families_do_not_shrink(name: str, factor: int) -> None:
+    """factor: by how much timm's own stem shrinks the images, in the models' papers."""
+
+    def side(stem: str) -> int:
+        network: Any = make(name, stem, 64).eval()
+        return int(network.forward_features(torch.zeros(1, 3, 64, 64)).shape[-1])
+
+    assert side("small") == factor * side("imagenet")
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "size", "shape"),
+    [
+        ("vit_tiny_patch16_224", {"patch_size": 4}, 32, (1, 65, 192)),
+        ("vit_tiny_patch16_224", {"patch_size": 2, "embed_dim": 96, "depth": 2}, 16, (1, 65, 96)),
+        ("vit_tiny_patch16_224", {"patch_size": 4, "class_token": False, "global_pool": "avg"}, 16, (1, 16, 192)),
+    ],
+)
+def test_arguments_reach_timms_model(name: str, args: dict[str, Any], size: int, shape: tuple[int, ...]) -> None:
+    network = backbone.create(BackboneConfig(name=name, stem="imagenet", args=args), size)
+    assert network.get_parameter("pos_embed").shape == shape
+    assert network(torch.randn(2, 3, size, size)).shape == (2, shape[-1])
+
+
+def test_arguments_that_timm_refuses_are_named() -> None:
+    config = BackboneConfig(name="regnetx_002", stem="imagenet", args={"widht": 3})
+    with pytest.raises(UserError, match=r"^backbone.name=regnetx_002 with backbone.args.widht=3: .*unexpected keyword"):
+        backbone.create(config, 32)
+
+
+def test_an_encoder_comes_back_with_its_arguments(tmp_path: Path) -> None:
+    config = BackboneConfig(name="test_vit", stem="imagenet", args={"patch_size": 4, "dynamic_img_size": True})
+    network = backbone.create(config, 16).eval()
+    backbone.save(network, tmp_path / "encoder.safetensors", config)
+    loaded, images = backbone.load(tmp_path / "encoder.safetensors"), torch.randn(2, 3, 16, 16)
+    assert torch.equal(loaded(images), network(images))
+    assert loaded.architecture == network.architecture
+
+
 def test_the_global_generator_decides_the_weights() -> None:
     first, same = make().state_dict(), make().state_dict()
     torch.manual_seed(1)
@@ -73,7 +127,7 @@ def test_new_backbones_have_seen_no_batch() -> None:
         ("resnet81", "small", 32, "unknown backbone 'resnet81': did you mean 'resnet18'? see `bench list backbones`"),
         ("resnet18.a1_in1k", "small", 32, "did you mean 'resnet18'"),  # the tag of weights that we do not load
         ("vit_tiny_patch16_224", "small", 32, "use backbone.stem=imagenet"),
-        ("resnet18d", "small", 32, "use backbone.stem=imagenet"),  # three convolutions in its stem
+        ("mobilevit_xxs", "small", 32, "use backbone.stem=imagenet"),
         ("vit_tiny_patch16_224", "imagenet", 8, "backbone.name=vit_tiny_patch16_224: cannot take 8 x 8 images"),
     ],
 )

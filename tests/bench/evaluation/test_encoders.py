@@ -276,3 +276,37 @@ def test_a_vision_transformer_takes_the_size_that_is_asked_for(
 
 def test_config_is_documented() -> None:
     assert all(field.description for field in EncoderConfig.model_fields.values())
+
+
+PATCHED = BackboneConfig(name="test_vit", stem="imagenet", args={"patch_size": 2})
+NORMALISED = {"mean": MEAN, "std": STD}
+
+
+def test_the_arguments_of_its_network_come_with_an_encoder_of_ours(
+    opened: Callable[..., Encoder], tmp_path: Path
+) -> None:
+    made = backbone.create(PATCHED, 8).eval()
+    backbone.save(made, tmp_path / "away.safetensors", PATCHED)
+    found = opened(f"file:{tmp_path / 'away.safetensors'}", **NORMALISED)
+    assert found.backbone.args == {"patch_size": 2}
+    images = torch.randn(2, 3, 8, 8)
+    assert torch.equal(load(found)(images), made(images))
+
+
+@pytest.mark.parametrize(
+    ("experiments", "given"),
+    [(PATCHED, {}), (SMALL, {"backbone": "test_vit", "stem": "imagenet", "args": {"patch_size": "2"}})],
+)
+def test_or_from_the_experiment_or_the_user(
+    experiments: BackboneConfig, given: dict[str, Any], opened: Callable[..., Encoder], tmp_path: Path
+) -> None:
+    made = backbone.create(PATCHED, 8)
+    torch.save(made.state_dict(), tmp_path / "theirs.pth")
+    found = opened(f"file:{tmp_path / 'theirs.pth'}", experiments, **NORMALISED, size=8, **given)
+    assert found.backbone.args == {"patch_size": 2}
+
+
+def test_arguments_that_its_network_does_not_take_are_refused(opened: Callable[..., Encoder], tmp_path: Path) -> None:
+    torch.save(backbone.create(PATCHED, 8).state_dict(), tmp_path / "theirs.pth")
+    with pytest.raises(UserError, match=r"unknown argument of test_vit 'encoder.theirs.args.patch': did you mean"):
+        opened(f"file:{tmp_path / 'theirs.pth'}", PATCHED, **NORMALISED, size=8, args={"patch": "2"})

@@ -69,10 +69,11 @@ def test_timm_loads_the_folder_of_its_own_architecture_bit_for_bit(timms_own: Ru
 
 
 @pytest.mark.skipif(NO_LOCAL_DIR, reason="timm before 1.0.16 reads no folders")
-def test_a_transformer_keeps_its_size(tmp_path: Path) -> None:
-    (run,) = execute(
-        tmp_path / "results/vit", ["random"], backbone__name="test_vit", backbone__stem="imagenet", data__size=16
-    )
+@pytest.mark.parametrize("chosen", [{"backbone__stem": "imagenet"}, {"backbone__args__class_token": "false"}])
+def test_a_transformer_keeps_its_size_and_arguments(tmp_path: Path, chosen: dict[str, str]) -> None:
+    if "backbone__stem" not in chosen:
+        chosen["backbone__args__global_pool"] = "avg"
+    (run,) = execute(tmp_path / "results/vit", ["random"], backbone__name="test_vit", data__size=16, **chosen)
     to = exported(run, tmp_path / "out")
     model = timm.create_model(f"local-dir:{to}", pretrained=True, num_classes=0).eval()
     images = torch.randn(3, 3, 16, 16)
@@ -98,14 +99,24 @@ def test_so_does_that_of_a_network_of_timms_own(
     assert torch.equal(features(names["model"]), features(bench.backbone.load(timms_own.encoder)))
 
 
-@pytest.mark.parametrize("name", ["resnet10_small", "resnet18"])
-@pytest.mark.parametrize("stem", ["small", "imagenet"])
+@pytest.mark.parametrize(
+    ("name", "stem", "args"),
+    [
+        ("resnet10_small", "small", {}),
+        ("resnet10_small", "imagenet", {"act_layer": "silu"}),
+        ("resnet18", "small", {"output_stride": 16}),
+        ("resnet18", "imagenet", {}),
+        ("resnet18d", "small", {}),
+        ("resnetv2_18", "small", {}),
+        ("tf_efficientnet_b0", "small", {}),
+    ],
+)
 def test_other_networks_are_rebuilt_by_the_code_of_their_cards(
-    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, stem: str
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, stem: str, args: dict[str, Any]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run = trained.load(store.read_run(run_of(results, "small", "byol")), tmp_path)
-    settings = BackboneConfig.model_validate({"name": name, "stem": stem})
+    settings = BackboneConfig.model_validate({"name": name, "stem": stem, "args": args})
     network = bench.backbone.create(settings, 8)
     other = replace(run, config=run.config.model_copy(update={"backbone": settings}), encoder=network)
     bench.backbone.save(network, Path("model.safetensors"), settings)

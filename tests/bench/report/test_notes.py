@@ -101,3 +101,15 @@ def test_weights_to_begin_with_are_named(tmp_path: Path) -> None:
         "NOT TRAINED ALIKE: backbone.weights_hash = 0123abcd4567ef89 (BYOL), none (RAFT)",
     ]
     assert told(["raft", "byol"]) == [f"{of_all}."]
+
+
+def test_arguments_of_a_backbone_are_named(tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "e", "byol", 0, epochs=2)
+    network = {"name": "vit_tiny_patch16_224", "args": {"patch_size": 4}}
+    planned, result = (json.loads((run / name).read_text()) for name in ("config.json", "result.json"))
+    planned["config"]["backbone"] |= network
+    write_json(run / "config.json", planned)
+    write_json(run / "result.json", {**result, "backbone": "vit_tiny_patch16_224 (patch_size=4)"})
+    tables = collect(tmp_path, ["e"])
+    assert "Backbone: vit_tiny_patch16_224 (patch_size=4)." in notes(tables, tables.leaderboard)
+    assert tables.runs["backbone"].tolist() == ["vit_tiny_patch16_224 (patch_size=4)"]

@@ -1,0 +1,46 @@
+"""What follows from the backbone where the user has not said otherwise: its stem, its patches, how it is trained.
+
+It is filled in when a run is planned, so that a run's config.json says all that its network is built from.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from bench.config import backbones
+from bench.config.schema import RunConfig
+from bench.config.sections import BackboneConfig
+
+
+def settled(config: RunConfig, chosen: Collection[str]) -> RunConfig:
+    """The config of a run, complete. chosen: dotted keys that the user set.
+
+    Raises UserError for a backbone or arguments that do not exist, and a stem that was asked for and is not there.
+    """
+    own = config.backbone
+    backbones.check(own.name)
+    backbones.check_arguments(own.name, own.args)
+    return config.model_copy(update={"backbone": _with_stem(own, config.data.size, "backbone.stem" in chosen)})
+
+
+def _with_stem(own: BackboneConfig, size: int, chosen: bool) -> BackboneConfig:
+    """stem=small as this network can have it; left out where it cannot, which is an error if it was chosen."""
+    if own.stem == "imagenet" or backbones.has_small_stem(own.name):
+        return own
+    named = own.weights or "patch_size" in own.args
+    patch = None if named else backbones.patch(own.name, size)
+    if chosen and patch is None:
+        raise backbones.without_small_stem(own.name)
+    args = own.args if patch is None else {**own.args, "patch_size": patch}
+    return own.model_copy(update={"stem": "imagenet", "args": args})
+
+
+def told(config: RunConfig, chosen: Collection[str], preset: Mapping[str, Any]) -> Iterator[str]:
+    """What was filled in of a planned run's backbone, for people. preset: its settings (`presets.values`)."""
+    own, presets, size = config.backbone, preset.get("backbone", {}), config.data.size
+    patch = own.args.get("patch_size")
+    if patch is not None and "backbone.args.patch_size" not in chosen and "patch_size" not in presets.get("args", {}):
+        side = size // int(patch)
+        yield f"backbone.args.patch_size={patch}: chosen for {size} x {size} images, {side} x {side} patches"
+    presets_small = presets.get("stem", "small") == "small" and "backbone.stem" not in chosen
+    if own.stem == "imagenet" and presets_small and not backbones.is_transformer(own.name):
+        yield f"backbone.stem=imagenet: {own.name} has no small stem as the preset's ResNets have"

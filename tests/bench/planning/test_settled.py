@@ -1,0 +1,90 @@
+"""What follows from a backbone is filled in when a run is planned, and told; what the user chose is not touched."""
+
+from typing import Any
+
+import pytest
+
+from bench.config import presets
+from bench.config.schema import RunConfig, resolve
+from bench.errors import UserError
+from bench.planning import plan
+from bench.planning.settled import settled, told
+
+VIT = "vit_tiny_patch16_224"
+
+
+def of(preset: str = "quick", method: str = "byol", **chosen: str) -> tuple[RunConfig, dict[str, str]]:
+    given = {key.replace("__", "."): value for key, value in chosen.items()}
+    return settled(resolve(presets.values(preset, method), given), given), given
+
+
+def said(preset: str = "quick", **chosen: str) -> list[str]:
+    config, given = of(preset, **chosen)
+    return [*told(config, given, presets.values(preset, "byol"))]
+
+
+@pytest.mark.parametrize(("size", "patch"), [("16", 2), ("32", 4)])
+def test_a_transformer_has_small_patches_on_small_images(size: str, patch: int) -> None:
+    config, _ = of(backbone__name=VIT, data__size=size)
+    assert config.backbone.args == {"patch_size": patch}
+    assert config.backbone.stem == "imagenet"
+    assert said(backbone__name=VIT, data__size=size) == [
+        f"backbone.args.patch_size={patch}: chosen for {size} x {size} images, 8 x 8 patches"
+    ]
+
+
+def test_a_patch_that_the_user_chose_stays() -> None:
+    chosen = {"backbone__name": VIT, "data__size": "32", "backbone__args__patch_size": "8"}
+    assert of(**chosen)[0].backbone.args == {"patch_size": 8}
+    assert said(**chosen) == []
+
+
+def test_a_transformer_of_which_timms_own_stem_is_asked_is_as_before() -> None:
+    config, _ = of(backbone__name=VIT, backbone__stem="imagenet")
+    assert config.backbone.args == {}
+
+
+def test_weights_from_elsewhere_keep_their_patches() -> None:
+    config, _ = of(backbone__name=VIT, backbone__weights=f"timm:{VIT}.augreg_in21k", data__size="32")
+    assert config.backbone.args == {}
+
+
+@pytest.mark.parametrize("name", ["resnet18d", "resnetv2_18", "regnetx_002", "efficientnet_b0", "resnet10_small"])
+def test_a_small_stem_stays_where_the_family_has_one(name: str) -> None:
+    assert of(backbone__name=name)[0].backbone.stem == "small"
+    assert said(backbone__name=name) == []
+
+
+def test_a_presets_small_stem_is_left_out_where_there_is_none_and_that_is_told() -> None:
+    assert of(backbone__name="mobilevit_xxs")[0].backbone.stem == "imagenet"
+    (line,) = said(backbone__name="mobilevit_xxs")
+    assert line.startswith("backbone.stem=imagenet: mobilevit_xxs has no small stem")
+
+
+@pytest.mark.parametrize("chosen", [{"backbone__name": "mobilevit_xxs"}, {"backbone__name": VIT, "data__size": "224"}])
+def test_one_that_the_user_asked_for_is_an_error(chosen: dict[str, str]) -> None:
+    with pytest.raises(UserError, match=r"use backbone.stem=imagenet$"):
+        of(backbone__stem="small", **chosen)
+
+
+def test_a_plan_says_all_that_its_network_is_built_from() -> None:
+    (run,) = plan.plan(["byol"], [0], "quick", {"backbone.name": VIT}, {}, "x")
+    backbone: dict[str, Any] = run["config"]["backbone"]
+    assert (backbone["stem"], backbone["args"]) == ("imagenet", {"patch_size": 2})
+    assert run["overrides"] == {"backbone.name": VIT}
+
+
+def test_arguments_are_part_of_what_a_run_is_whatever_way_they_are_written() -> None:
+    def run_id(**args: str) -> str:
+        chosen = {"backbone.name": VIT, "backbone.stem": "imagenet"}
+        overrides = {**chosen, **{f"backbone.args.{key}": value for key, value in args.items()}}
+        return str(plan.plan(["byol"], [0], "quick", overrides, {}, "x")[0]["run_id"])
+
+    assert run_id(depth="2") == run_id(depth="2.0")
+    assert len({run_id(), run_id(depth="2"), run_id(depth="3"), run_id(depth="2", drop_path_rate="0.1")}) == 4
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_an_argument_is_a_finite_number(value: str) -> None:
+    with pytest.raises(UserError, match=r"^backbone\.args"):
+        of(backbone__name=VIT, backbone__args__drop_path_rate=value)
