@@ -17,7 +17,7 @@ Arguments = Mapping[str, str]
 @cache
 def files() -> dict[str, Path]:
     """Functions below `@register_model` in the installed timm -> their files; none if it is laid out otherwise."""
-    found = {}
+    found: dict[str, Path] = {}
     for folder in folders():
         for file in folder.rglob("*.py"):
             found |= dict.fromkeys(_REGISTERED.findall(file.read_text(encoding="utf-8")), file)
@@ -113,8 +113,8 @@ class _Module:
         if init is None or init.args.kwarg:  # its bases take the rest
             if not bases:
                 return None
-            for module, base in bases:
-                inherited = module.parameters(base)
+            for module, parent in bases:
+                inherited = module.parameters(parent)
                 if inherited is None:
                     return None
                 found |= inherited

@@ -70,7 +70,7 @@ def test_timm_loads_the_folder_of_its_own_architecture_bit_for_bit(timms_own: Ru
 
 @pytest.mark.skipif(NO_LOCAL_DIR, reason="timm before 1.0.16 reads no folders")
 @pytest.mark.parametrize("chosen", [{"backbone__stem": "imagenet"}, {"backbone__args__class_token": "false"}])
-def test_a_transformer_keeps_its_size_and_arguments(tmp_path: Path, chosen: dict[str, str]) -> None:
+def test_a_transformer_keeps_its_size_and_arguments(tmp_path: Path, chosen: dict[str, Any]) -> None:
     if "backbone__stem" not in chosen:
         chosen["backbone__args__global_pool"] = "avg"
     (run,) = execute(tmp_path / "results/vit", ["random"], backbone__name="test_vit", data__size=16, **chosen)
