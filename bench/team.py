@@ -62,7 +62,9 @@ class Team:
         """Wait for the others, as long as they live: after what may take one much longer than another."""
 
     def settle(self, error: Exception | None) -> None:
-        """End a run together, by an exception or without. Raises Lost if that cannot be."""
+        """End a run together, by an exception or without. Raises Lost if that cannot be, RuntimeError if the exception
+        is this process's alone.
+        """
 
     def leave(self) -> None:
         """Part when all is done."""

@@ -29,7 +29,9 @@ def features(
     index = torch.arange(len(images)) if index is None else index.cpu()
     team.meet()
     own = index[team.part(len(index), unit=FORWARD_BATCH)]  # whole batches: their bits do not depend on the team
-    (found,) = team.gather(outputs(backbone, images, own, mean, std, device) if len(own) else _none(backbone, device))
+    found = outputs(backbone, images, own, mean, std, device) if len(own) else _none(backbone, device)
+    team.meet()  # one may be much slower than another
+    (found,) = team.gather(found)
     bad = len(found) - int(found.isfinite().all(dim=1).sum())
     if bad:
         raise RuntimeError(f"non-finite features: the backbone gives NaN or infinity for {bad} of {len(found)} images")

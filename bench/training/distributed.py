@@ -14,7 +14,9 @@ the launcher (bench.training.launcher), which also ends the processes if one of 
 """
 
 import itertools
+import logging
 import os
+import platform
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -40,6 +42,8 @@ BEAT_SECONDS = 2
 POLL_SECONDS = 0.01
 SETTLE_SECONDS = 10  # for all to come out of a run, after one has
 
+log = logging.getLogger("bench.ranks")
+
 
 class Ranks(Team):
     """The processes that torch's variables name: RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT."""
@@ -47,6 +51,7 @@ class Ranks(Team):
     def __init__(self, device: torch.device) -> None:
         """Returns when all are there. `device` is this process's."""
         self.rank, self.world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        log.setLevel(logging.WARNING)  # in every process; of the run, the first one says what there is to say
         place = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         if device.type == "cuda":
             torch.cuda.set_device(device)
@@ -138,17 +143,27 @@ class Ranks(Team):
         self._wait({f"met/{self._met}/{rank}": rank for rank in range(self.world)})
 
     def settle(self, error: Exception | None) -> None:
-        """All must come out of a run within SETTLE_SECONDS: one that is still in it waits for a message in vain."""
+        """All must come out of a run within SETTLE_SECONDS: one that is still in it waits for a message in vain.
+
+        What another came out by that is not the first one's, the first logs: its rank, node and words.
+        """
         if isinstance(error, Lost):
             raise error
-        told = f"{type(error).__name__}: {error}" if error else "the other processes did not come to the end of the run"
+        own = error is not None and not isinstance(error, ElsewhereError)
+        told = " ".join(f"{type(error).__name__}: {error}".split()) if own else ""
         self._settled += 1
-        self._store.set(f"settled/{self._settled}/{self.rank}", "here")
+        self._store.set(f"settled/{self._settled}/{self.rank}", f"{platform.node()}\n{told}")
         everyone = [f"settled/{self._settled}/{rank}" for rank in range(self.world)]
         until = time.monotonic() + SETTLE_SECONDS
         while not self._there(everyone):
             if time.monotonic() > until:
-                raise Lost(" ".join(told.split())) from error
+                if own:
+                    raise RuntimeError(f"in this process alone: {told}") from error
+                raise Lost("the other processes did not come to the end of the run") from error
+        for rank in range(1, self.world if self.rank == 0 else 0):
+            node, _, words = self._store.get(everyone[rank]).decode().partition("\n")
+            if words and words != told:
+                log.error("rank %d of %d on %s: %s", rank, self.world, node, words)
 
     def leave(self) -> None:
         self._over.set()
@@ -166,8 +181,12 @@ class Ranks(Team):
             self.seconds += time.perf_counter() - begun
 
     def _wait(self, keys: dict[str, int]) -> None:
-        """For keys that processes will set, by their ranks. Raises Lost if one of these gives no sign of life."""
-        seen = dict.fromkeys(keys.values(), (b"", time.monotonic()))
+        """For keys that processes will set, by their ranks. Raises Lost if one of these gives no sign of life.
+
+        One that lives may take as long as it likes; from TIMEOUT on that is said now and then.
+        """
+        begun = told = time.monotonic()
+        seen = dict.fromkeys(keys.values(), (b"", begun))
         for key, rank in keys.items():
             while not self._there([key]):
                 beat, since = seen[rank]
@@ -176,6 +195,9 @@ class Ranks(Team):
                     seen[rank] = now, time.monotonic()
                 elif time.monotonic() - since > (TIMEOUT if beat else START_SECONDS):
                     raise Lost(f"rank {rank} gave no sign of life for {TIMEOUT} s")
+                if time.monotonic() - told > TIMEOUT:
+                    told = time.monotonic()
+                    log.warning("rank %d waits for rank %d, which lives, since %.0f s", self.rank, rank, told - begun)
 
     def _there(self, keys: list[str]) -> bool:
         """Whether all keys are set; asked again and again, as the store's own waiting writes warnings."""

@@ -3,8 +3,9 @@
 `python .../start.py bench.training.launcher < orders.json`
 
 The processes are torch's to start and to end (torch.distributed.elastic). If one of them dies, the others, which wait
-for its messages, leave too, or are killed; the runs go on from their checkpoints when they are started again. A signal
-is passed on, and the processes stop together.
+for its messages, leave too, or are killed; the runs go on from their checkpoints when they are started again. One that
+hangs is left by the others, and then killed. A signal is passed on, and the processes stop together. Launchers of
+several nodes end together: each looks whether the first one's store is still there, and says in it that it ends.
 """
 
 import contextlib
@@ -17,9 +18,10 @@ import tempfile
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
+from datetime import timedelta
 from pathlib import Path
 
-from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.distributed import DistError, TCPStore  # type: ignore[attr-defined]
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std, SubprocessContext
 
 from bench.files import dump_json, parse_json, write_atomic
@@ -31,16 +33,20 @@ from bench.training.orders import Orders
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 5  # for the others to leave, when one has died
+ANSWER_SECONDS = 20  # for the first node to answer, before it is taken for dead
+ENDED = "a launcher has ended"
+"""Key of the store, in which another node's launcher says so."""
 
 
 class Processes(SubprocessContext):
     """torch's, but when one has died the others are killed sooner."""
 
-    first: Collection[int] = ()
+    first: Collection[int] | None = None
     """Who died first, before the others were ended."""
 
     def close(self, death_sig: signal.Signals | None = None, timeout: int = GRACE_SECONDS) -> None:
-        self.first = self.first or list(self._failures)
+        if self.first is None:
+            self.first = list(self._failures)
         super().close(death_sig, timeout)
 
 
@@ -53,8 +59,8 @@ def launch(orders: Orders, signals: list[int], module: str = "bench.training.wor
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)  # it is told here
     world, n, host = orders.devices, orders.devices // orders.nodes, platform.node()
     first = orders.node * n
-    store = TCPStore(_address(orders.nodes), 0, is_master=True, wait_for_workers=False) if orders.node == 0 else None
-    place = {**_meet(orders, store), "WORLD_SIZE": str(world), "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    store, place = _meet(orders)
+    variables = {**place, "WORLD_SIZE": str(world), "TORCH_CPP_LOG_LEVEL": "ERROR"}
     with tempfile.TemporaryDirectory(prefix="bench-ranks-") as folder:
         args = {}
         for rank in range(n):
@@ -65,29 +71,37 @@ def launch(orders: Orders, signals: list[int], module: str = "bench.training.wor
             "rank",
             sys.executable,
             args,
-            {rank: {**place, "RANK": str(first + rank), "LOCAL_RANK": str(rank)} for rank in range(n)},
+            {rank: {**variables, "RANK": str(first + rank), "LOCAL_RANK": str(rank)} for rank in range(n)},
             DefaultLogsSpecs(folder, tee=Std.ERR),
             {rank: f"rank {first + rank} on {host}: " for rank in range(n)},
         )
         processes.start()
         pids = processes.pids()
-        passed_on = 0
+        passed_on, over = 0, 0.0
         while (ended := processes.wait(0)) is None:
             if orders.parent and os.getppid() != orders.parent and not signals:
                 signals.append(signal.SIGTERM)
             for number in signals[passed_on:]:
                 _pass_on(number, pids)
                 passed_on += 1
+            if orders.nodes > 1 and _ended_elsewhere(store):
+                over = over or time.monotonic()
+                if time.monotonic() - over > GRACE_SECONDS:
+                    processes.close()
             time.sleep(POLL_SECONDS)
         died = {rank: failure.exitcode for rank, failure in ended.failures.items()}
         # the last line is the one that is told: who died first, and not as another was missing
-        order = sorted(died, key=lambda rank: (died[rank] != LOST, rank in processes.first))
+        dead = processes.first or ()
+        order = sorted(died, key=lambda rank: (died[rank] != LOST, rank in dead))
+        late = {rank for rank in died if died[rank] == -signal.SIGKILL and rank not in dead}
         lines = [
-            f"rank {first + rank} of {world} on {host} {_end(died[rank], _last_line(ended.stderrs[rank]))}"
+            f"rank {first + rank} of {world} on {host} {_end(died[rank], rank in late)}{_words(ended.stderrs[rank])}"
             for rank in order
         ]
     if lines:
         _log(orders, pids, lines)
+        with contextlib.suppress(DistError, RuntimeError):  # the first node's has ended before
+            store.set(ENDED, host)
     return "\n".join(lines)
 
 
@@ -96,16 +110,27 @@ def _address(nodes: int) -> str:
     return "127.0.0.1" if nodes == 1 else platform.node()
 
 
-def _meet(orders: Orders, store: TCPStore | None) -> dict[str, str]:
-    """torch's variables for where the store is. The first node has it, at a port that is free, and tells the others."""
+def _meet(orders: Orders) -> tuple[TCPStore, dict[str, str]]:
+    """The store, and torch's variables for where it is: the first node has it, at a free port, and tells the others."""
     meeting = Path(orders.meeting)
-    if store is None:
+    if orders.node:
         place: dict[str, str] = parse_json(meeting.read_text())
-        return place
+        patience = timedelta(seconds=ANSWER_SECONDS)
+        store = TCPStore(place["MASTER_ADDR"], int(place["MASTER_PORT"]), is_master=False, timeout=patience)
+        return store, place
+    store = TCPStore(_address(orders.nodes), 0, is_master=True, wait_for_workers=False)
     place = {"MASTER_ADDR": _address(orders.nodes), "MASTER_PORT": str(store.port)}
     if orders.meeting:
         write_atomic(meeting, dump_json(place).encode())
-    return place
+    return store, place
+
+
+def _ended_elsewhere(store: TCPStore) -> bool:
+    """Whether the processes of another node are gone: then ours go nowhere."""
+    try:
+        return store.check([ENDED])
+    except (DistError, RuntimeError):
+        return True
 
 
 def _pass_on(number: int, pids: Mapping[int, int]) -> None:
@@ -114,15 +139,17 @@ def _pass_on(number: int, pids: Mapping[int, int]) -> None:
             os.kill(pid, number)
 
 
-def _end(status: int, words: str) -> str:
-    """ "was killed (signal 9)", "ended with status 1 (CUDA out of memory)"."""
-    what = f"was killed (signal {-status})" if status < 0 else f"ended with status {status}"
-    return f"{what}: {words}" if words else what
+def _end(status: int, late: bool) -> str:
+    """ "was killed (signal 9)", "ended with status 1"."""
+    if late:
+        return f"did not leave within {GRACE_SECONDS} s after another had, and was killed"
+    return f"was killed (signal {-status})" if status < 0 else f"ended with status {status}"
 
 
-def _last_line(path: str) -> str:
+def _words(path: str) -> str:
+    """The last ones of a process, in what it said: ": CUDA out of memory"."""
     lines = Path(path).read_text(errors="replace").strip().splitlines()
-    return lines[-1].strip() if lines else ""
+    return f": {lines[-1].strip()}" if lines else ""
 
 
 def _log(orders: Orders, pids: Mapping[int, int], lines: list[str]) -> None:

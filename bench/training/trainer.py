@@ -112,6 +112,7 @@ class Trainer:
             started = time.perf_counter()
 
         while self.step < self.epochs * self.steps_per_epoch:
+            self.team.meet()  # `show` may take the first one long
             epoch, first = divmod(self.step, self.steps_per_epoch)
             order = torch.randperm(len(self.images), generator=stream(self.seed, "order", epoch))
             for batch in range(first, self.steps_per_epoch):
@@ -183,6 +184,7 @@ class Trainer:
         rows = torch.stack([torch.stack([row[name] for name in names]) for row in pending]).tolist()
         first = self.step - len(pending)
         pending.clear()
+        bad = self.team.any(not all(math.isfinite(value) for row in rows for value in row))
         for step, row in enumerate(rows, start=first):
             if not all(math.isfinite(value) for value in row):
                 last = f"last finite loss {self.last_loss:.6g}" if step else "no step before it"
@@ -190,6 +192,8 @@ class Trainer:
                 raise NonFinite(f"non-finite loss at step {step + 1} (epoch {epoch}); {last}")
             self.losses.append(dict(zip(names, row, strict=True)))
             self.last_loss = self.losses[-1]["loss"]
+        if bad:  # by a fault of a device, as all compute the same losses
+            raise NonFinite(f"non-finite loss by step {self.step}, on another device of the run than the first")
 
     def _log_epoch(self, epoch: int, claim: Claim) -> dict[str, Any]:
         """Add the row of a finished epoch (counted from 1) to the history, with diagnostics when they are due."""

@@ -6,9 +6,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import one_hangs
 import pytest
 
 from bench.files import dump_json
@@ -87,12 +89,22 @@ def bits(run: RunDir) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    run = planned(tmp_path_factory.mktemp("undisturbed"))
-    status, said = end(begin(run))
-    assert (status, said) == (0, "")
-    assert result(run).provenance.devices == [2]
-    return run
+def side_by_side(tmp_path_factory: pytest.TempPathFactory) -> list[RunDir]:
+    """Two runs of equal settings, on two devices each, at the same time."""
+    runs = [planned(tmp_path_factory.mktemp(name)) for name in ("left", "right")]
+    assert [end(process) for process in [begin(run) for run in runs]] == [(0, ""), (0, "")]
+    return runs
+
+
+@pytest.fixture(scope="module")
+def undisturbed(side_by_side: list[RunDir]) -> RunDir:
+    return side_by_side[0]
+
+
+def test_runs_side_by_side_on_a_machine_do_not_meet(side_by_side: list[RunDir]) -> None:
+    left, right = side_by_side
+    assert result(left).provenance.devices == [2]
+    assert bits(left) == bits(right) and result(left).metrics == result(right).metrics
 
 
 def test_killed_and_stopped_a_run_ends_with_the_bits_of_one_that_was_not(tmp_path: Path, undisturbed: RunDir) -> None:
@@ -131,6 +143,25 @@ def test_ranks_do_not_outlive_their_launcher_and_one_device_may_go_on(tmp_path: 
     worker.work(orders(run, devices=1), stop=lambda: False)
     assert result(run).provenance.devices == [2, 1]
     assert "but not as it began: 2 devices -> 1" in run.log.read_text()
+
+
+@pytest.mark.parametrize("hangs", [0, 1])
+def test_one_that_hangs_on_one_of_two_nodes_is_killed_and_named_by_its_own_launcher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hangs: int
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(one_hangs.__file__).parent))
+    monkeypatch.setenv("HANGS", str(hangs))
+    meeting = tmp_path / "meeting"
+    both = Orders([], "", "cpu", "bench", "", False, devices=2, nodes=2, meeting=str(meeting))
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(launcher.launch, both, [], "one_hangs")
+        wait_for(meeting.exists)
+        nodes = [first, pool.submit(launcher.launch, replace(both, node=1), [], "one_hangs")]
+        told = [node.result() for node in nodes]
+    rank, host = f"rank {hangs} of 2", os.uname().nodename
+    late = f"{rank} on {host} did not leave within {launcher.GRACE_SECONDS} s after another had, and was killed"
+    assert told[hangs] == late
+    assert told[1 - hangs].endswith(f"on {host} ended with status 75: another process died or hangs")
 
 
 def test_a_run_that_fails_in_all_processes_is_noted_as_failed(tmp_path: Path) -> None:
