@@ -130,6 +130,13 @@ def _start_residual_branches(model: nn.Module) -> None:
             nn.init.ones_(cast(Any, block.bn3 if isinstance(block, Bottleneck) else block.bn2).weight)
 
 
+def embeddings(network: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters that timm exempts from weight decay, by name: a transformer's embeddings of positions and class."""
+    exempt: Any = getattr(network, "no_weight_decay", set)
+    names = exempt()
+    return {name: parameter for name, parameter in network.named_parameters() if name in names}
+
+
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
     """Eval mode and no gradient for a while; then every module is in the mode that it was in."""

@@ -1,4 +1,7 @@
-"""MoCo v3: tell the mean teacher's embedding of the other view from those of other images. arXiv 2104.02057"""
+"""MoCo v3: tell the mean teacher's embedding of the other view from those of other images. arXiv 2104.02057
+
+Vision transformers learn their position embedding here, as timm's do; the authors' is fixed, of sines and cosines.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +23,9 @@ class MoCoV3Config(TeacherConfig):
     """Width of the predictor's hidden layer."""
     temperature: float = Field(0.2, gt=0)
     """Temperature of the softmax over the batch's keys."""
+    freeze_patch_embed: bool = False
+    """Vision transformers: the projection of patches stays random, as the paper has it (section 4.2, "random patch
+    projection"). With those true, if it is not set."""
 
 
 class MoCoV3(Method):
@@ -28,6 +34,8 @@ class MoCoV3(Method):
 
     def __init__(self, backbone: nn.Module, config: MoCoV3Config) -> None:
         super().__init__(backbone, config)
+        if config.freeze_patch_embed:
+            backbone.get_submodule("patch_embed").requires_grad_(False)
         self.projector = heads.deep_projector(self.feature_dim, config.projector_hidden, config.projector_out, layers=2)
         self.predictor = heads.mlp(config.projector_out, config.predictor_hidden, config.projector_out)
         self.teacher = Teacher(self.backbone, self.projector, config)

@@ -73,10 +73,17 @@ class OptimConfig(Group):
     """Peak learning rate per 256 images of a batch: the rate used is lr * train.batch_size / 256."""
     momentum: float = Field(0.9, ge=0, lt=1)
     """Momentum of sgd and lars."""
+    beta1: float = Field(0.9, ge=0, lt=1)
+    """adam and adamw: decay of the mean gradient, a step."""
+    beta2: float = Field(0.999, ge=0, lt=1)
+    """adam and adamw: decay of the mean squared gradient, a step."""
     weight_decay: float = Field(0.0, ge=0)
     """L2 term added to the gradient (adamw: decoupled)."""
     decay_bias_norm: bool = False
     """Apply weight decay (and LARS's adaptation) to biases and normalisation parameters too."""
+    decay_embeddings: bool = True
+    """And to a network's embeddings that timm exempts (of positions, of the class). Vision transformers: false, if it
+    is not set and there is decay."""
     warmup_epochs: float = Field(0.0, ge=0)
     """Epochs of linear warm-up, by step; `schedule` follows."""
     schedule: Literal["cosine", "constant"] = "cosine"

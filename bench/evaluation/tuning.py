@@ -12,6 +12,7 @@ from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from bench.backbone import embeddings
 from bench.errors import Interrupted, UserError
 from bench.evaluation.crops import crops_of
 from bench.evaluation.subject import Subject
@@ -75,7 +76,7 @@ def _groups(network: nn.Sequential, settings: Finetune, rate: float) -> list[dic
     """The optimizer's groups: parameters of equal rate and decay."""
     backbone, head = network[0], cast(nn.Linear, network[1])
     factors = layer_factors(backbone, settings.layer_decay)
-    plain = cast(Any, backbone).no_weight_decay() if hasattr(backbone, "no_weight_decay") else ()
+    plain = embeddings(backbone)
     groups: dict[tuple[float, float], list[Tensor]] = defaultdict(list)
     for name, parameter in backbone.named_parameters():
         decay = settings.weight_decay if parameter.ndim > 1 and name not in plain else 0.0

@@ -71,7 +71,8 @@ def _schedule(optim: OptimConfig, train: TrainConfig, every: int) -> Iterator[st
 
 def _optimizer(optim: OptimConfig) -> Iterator[str]:
     default = {name: field.default for name, field in OptimConfig.model_fields.items()}
-    without = {"sgd": ("lars_eta", "lars_clip"), "lars": ()}.get(optim.name, ("momentum", "lars_eta", "lars_clip"))
+    betas, lars = ("beta1", "beta2"), ("lars_eta", "lars_clip")
+    without = {"sgd": (*betas, *lars), "lars": betas}.get(optim.name, ("momentum", *lars))
     for name in without:
         if getattr(optim, name) != default[name]:
             yield f"optim.{name}={_shown(getattr(optim, name))}: no effect with optim.name={optim.name}"

@@ -9,6 +9,9 @@ from typing import Any
 from bench.config import backbones
 from bench.config.schema import RunConfig
 from bench.config.sections import BackboneConfig
+from bench.errors import UserError
+
+EMBEDDINGS, FROZEN = "optim.decay_embeddings", "method.freeze_patch_embed"
 
 
 def settled(config: RunConfig, chosen: Collection[str]) -> RunConfig:
@@ -19,7 +22,17 @@ def settled(config: RunConfig, chosen: Collection[str]) -> RunConfig:
     own = config.backbone
     backbones.check(own.name)
     backbones.check_arguments(own.name, own.args)
-    return config.model_copy(update={"backbone": _with_stem(own, config.data.size, "backbone.stem" in chosen)})
+    update: dict[str, Any] = {"backbone": _with_stem(own, config.data.size, "backbone.stem" in chosen)}
+    if backbones.is_transformer(own.name) and config.method_name != "random":  # which trains nothing
+        optim, method = config.optim, config.method
+        decays = (optim.weight_decay > 0 or optim.name == "lars") and not optim.decay_bias_norm
+        if decays and EMBEDDINGS not in chosen:
+            update["optim"] = optim.model_copy(update={"decay_embeddings": False})
+        if hasattr(method, "freeze_patch_embed") and FROZEN not in chosen:
+            update["method"] = method.model_copy(update={"freeze_patch_embed": True})
+    elif getattr(config.method, "freeze_patch_embed", False):
+        raise UserError(f"{FROZEN}=true: {own.name} is no vision transformer, which has a projection of patches")
+    return config.model_copy(update=update)
 
 
 def _with_stem(own: BackboneConfig, size: int, chosen: bool) -> BackboneConfig:
@@ -35,7 +48,7 @@ def _with_stem(own: BackboneConfig, size: int, chosen: bool) -> BackboneConfig:
 
 
 def told(config: RunConfig, chosen: Collection[str], preset: Mapping[str, Any]) -> Iterator[str]:
-    """What was filled in of a planned run's backbone, for people. preset: its settings (`presets.values`)."""
+    """What was filled in of a planned run by its backbone, for people. preset: its settings (`presets.values`)."""
     own, presets, size = config.backbone, preset.get("backbone", {}), config.data.size
     patch = own.args.get("patch_size")
     if patch is not None and "backbone.args.patch_size" not in chosen and "patch_size" not in presets.get("args", {}):
@@ -44,3 +57,7 @@ def told(config: RunConfig, chosen: Collection[str], preset: Mapping[str, Any]) 
     presets_small = presets.get("stem", "small") == "small" and "backbone.stem" not in chosen
     if own.stem == "imagenet" and presets_small and not backbones.is_transformer(own.name):
         yield f"backbone.stem=imagenet: {own.name} has no small stem as the preset's ResNets have"
+    if EMBEDDINGS not in chosen and not config.optim.decay_embeddings:
+        yield f"{EMBEDDINGS}=false: the embeddings of positions and class have no weight decay, as usual for {own.name}"
+    if FROZEN not in chosen and getattr(config.method, "freeze_patch_embed", False):
+        yield f"{FROZEN}=true: the projection of patches stays random, as {config.method_name}'s paper has it"

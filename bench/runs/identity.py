@@ -29,6 +29,10 @@ ADDED: dict[str, Any] = {
     "backbone.weights_hash": "",
     "backbone.args": {},
     "optim.clip_norm": 0.0,
+    "optim.beta1": 0.9,
+    "optim.beta2": 0.999,
+    "optim.decay_embeddings": True,
+    "method.freeze_patch_embed": False,
 }
 """Dotted key of a setting that the first version did not have -> its value that means "as before"."""
 
@@ -74,6 +78,8 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     values = deepcopy(dict(config))
     for key, as_before in ADDED.items():
         *sections, name = key.split(".")
+        if sections == ["method"]:
+            continue  # of one method: as before is the default of its Config
         table = values
         for section in sections:
             table = table.setdefault(section, {})

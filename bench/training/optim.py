@@ -6,7 +6,7 @@ arXiv 2011.10944 (RAFT from -h is BYOL' from h) needs.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import torch
@@ -17,13 +17,17 @@ from bench.config.sections import OptimConfig
 WARMUP_START = 3e-5  # first learning rate of a warm-up, as in solo-learn
 
 
-def build(groups: list[dict[str, Any]], config: OptimConfig) -> torch.optim.Optimizer | None:
+def build(
+    groups: list[dict[str, Any]], config: OptimConfig, embeddings: Iterable[Tensor] = ()
+) -> torch.optim.Optimizer | None:
     """The optimizer of `Method.param_groups()`; None when there is nothing to train.
 
     Each group is split into weights (ndim > 1) and biases and normalisation parameters (ndim <= 1). These
-    have neither weight decay nor LARS's adaptation, unless `config.decay_bias_norm`. `set_lr` sets the rates.
+    have neither weight decay nor LARS's adaptation, unless `config.decay_bias_norm`; nor have `embeddings`, whatever
+    their shape, unless `config.decay_embeddings`. `set_lr` sets the rates.
     """
-    split = [part for group in groups for part in _split(group, config)]
+    spared = set() if config.decay_embeddings else {id(p) for p in embeddings}
+    split = [part for group in groups for part in _split(group, config, spared)]
     if not split:
         return None
     if config.name == "lars":
@@ -32,15 +36,20 @@ def build(groups: list[dict[str, Any]], config: OptimConfig) -> torch.optim.Opti
     kernels: dict[str, Any] = {"fused": True} if on_cuda else {"foreach": True}
     if config.name == "sgd":
         return torch.optim.SGD(split, config.lr, config.momentum, **kernels)
+    betas = config.beta1, config.beta2
     if config.name == "adam":
-        return torch.optim.Adam(split, config.lr, **kernels)
-    return torch.optim.AdamW(split, config.lr, **kernels)
+        return torch.optim.Adam(split, config.lr, betas, **kernels)
+    return torch.optim.AdamW(split, config.lr, betas, **kernels)
 
 
-def _split(group: dict[str, Any], config: OptimConfig) -> Iterable[dict[str, Any]]:
-    """A group's weights, then its biases and normalisation parameters; empty parts are left out."""
-    weights = [p for p in group["params"] if p.ndim > 1 or config.decay_bias_norm]
-    others = [p for p in group["params"] if not (p.ndim > 1 or config.decay_bias_norm)]
+def _split(group: dict[str, Any], config: OptimConfig, spared: Collection[int]) -> Iterable[dict[str, Any]]:
+    """A group's weights, then its biases, normalisation parameters and what is spared; empty parts are left out."""
+
+    def is_weight(p: Tensor) -> bool:
+        return config.decay_bias_norm or (p.ndim > 1 and id(p) not in spared)
+
+    weights = [p for p in group["params"] if is_weight(p)]
+    others = [p for p in group["params"] if not is_weight(p)]
     for params, decay, adapt in ((weights, config.weight_decay, True), (others, 0.0, False)):
         if params:
             lars = {"adapt": adapt} if config.name == "lars" else {}

@@ -73,7 +73,7 @@ class Trainer:
         self.method.gather = team.gather
         self.online = OnlineProbe(self.method, n_classes, seed, device, team)
         groups = self.method.param_groups()
-        self.optimizer = optim.build(groups, config.optim) if groups else None
+        self.optimizer = optim.build(groups, config.optim, backbone.embeddings(self.method.backbone).values())
         self.augment = Augmentation(config.augment, config.data.size, dataset.mean, dataset.std)
         self.images, self.labels = resident(dataset, device)
         self.steps_per_epoch = len(self.images) // config.train.batch_size

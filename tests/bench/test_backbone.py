@@ -248,3 +248,8 @@ def test_residual_branches_start_at_zero_as_timms_or_not_as_torchvisions() -> No
 
     assert last_norms(True) == [0.0] * 8
     assert last_norms(False) == [1.0] * 8
+
+
+def test_embeddings_are_those_of_positions_and_of_the_class() -> None:
+    assert backbone.embeddings(make("vit_tiny_patch16_224", "imagenet", 32)).keys() == {"pos_embed", "cls_token"}
+    assert backbone.embeddings(make()) == {}

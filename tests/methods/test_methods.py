@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -314,3 +315,15 @@ def test_raft_and_byol_prime_of_mirrored_predictors_differ_by_four_beta() -> Non
         for p in last.parameters():
             p.neg_()
     assert raft(x1, x2)["loss"].item() == pytest.approx(prime(x1, x2)["loss"].item() - 4 * 1.5, abs=1e-5)
+
+
+def test_moco_v3_trains_all_of_a_transformer_but_the_frozen_projection_of_patches() -> None:
+    cls = METHODS["moco_v3"]
+    network: Any = timm.create_model("test_vit", img_size=16, patch_size=4, num_classes=0)
+    network.recreate = None
+    method = cls(network, cls.Config(freeze_patch_embed=True))
+    method(torch.randn(4, 3, 16, 16), torch.randn(4, 3, 16, 16))["loss"].backward()
+    trained = {id(p) for group in method.param_groups() for p in group["params"]}
+    frozen = {name for name, p in network.named_parameters() if id(p) not in trained}
+    assert frozen == {"patch_embed.proj.weight", "patch_embed.proj.bias"}
+    assert all((p.grad is None) == (name in frozen) for name, p in network.named_parameters())

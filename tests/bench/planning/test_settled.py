@@ -28,15 +28,15 @@ def test_a_transformer_has_small_patches_on_small_images(size: str, patch: int) 
     config, _ = of(backbone__name=VIT, data__size=size)
     assert config.backbone.args == {"patch_size": patch}
     assert config.backbone.stem == "imagenet"
-    assert said(backbone__name=VIT, data__size=size) == [
-        f"backbone.args.patch_size={patch}: chosen for {size} x {size} images, 8 x 8 patches"
-    ]
+    assert (f"backbone.args.patch_size={patch}: chosen for {size} x {size} images, 8 x 8 patches") in said(
+        backbone__name=VIT, data__size=size
+    )
 
 
 def test_a_patch_that_the_user_chose_stays() -> None:
     chosen = {"backbone__name": VIT, "data__size": "32", "backbone__args__patch_size": "8"}
     assert of(**chosen)[0].backbone.args == {"patch_size": 8}
-    assert said(**chosen) == []
+    assert not any("backbone" in line for line in said(**chosen))
 
 
 def test_a_transformer_of_which_timms_own_stem_is_asked_is_as_before() -> None:
@@ -88,3 +88,31 @@ def test_arguments_are_part_of_what_a_run_is_whatever_way_they_are_written() -> 
 def test_an_argument_is_a_finite_number(value: str) -> None:
     with pytest.raises(UserError, match=r"^backbone\.args"):
         of(backbone__name=VIT, backbone__args__drop_path_rate=value)
+
+
+def test_the_embeddings_of_a_transformer_have_no_weight_decay_unless_it_is_asked_for() -> None:
+    assert not of(backbone__name=VIT)[0].optim.decay_embeddings
+    assert of(backbone__name=VIT, optim__decay_embeddings="true")[0].optim.decay_embeddings
+    assert of(backbone__name="resnet18")[0].optim.decay_embeddings
+
+
+@pytest.mark.parametrize("chosen", [{"optim__weight_decay": "0"}, {"optim__decay_bias_norm": "true"}])
+def test_where_there_is_nothing_to_exempt_the_setting_and_so_the_hash_stay(chosen: dict[str, str]) -> None:
+    assert of(backbone__name=VIT, **chosen)[0].optim.decay_embeddings
+
+
+def test_moco_v3_freezes_the_projection_of_patches_of_transformers_alone() -> None:
+    def frozen(**chosen: str) -> bool:
+        return bool(of(method="moco_v3", **chosen)[0].method.model_dump()["freeze_patch_embed"])
+
+    assert frozen(backbone__name=VIT)
+    assert not frozen(backbone__name=VIT, method__freeze_patch_embed="false")
+    assert not frozen(backbone__name="resnet18")
+    with pytest.raises(UserError, match=r"^method.freeze_patch_embed=true: resnet18 is no vision transformer"):
+        frozen(backbone__name="resnet18", method__freeze_patch_embed="true")
+
+
+def test_all_that_was_filled_in_is_told() -> None:
+    config, given = of(method="moco_v3", backbone__name=VIT)
+    lines = [line.partition(":")[0] for line in told(config, given, presets.values("quick", "moco_v3"))]
+    assert lines == ["backbone.args.patch_size=2", "optim.decay_embeddings=false", "method.freeze_patch_embed=true"]

@@ -210,3 +210,36 @@ def test_a_step_on_a_gpu_waits_for_nothing(name: str) -> None:
         optimizer.step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("name", ["sgd", "lars", "adamw"])
+def test_embeddings_are_spared_like_biases_unless_they_are_to_decay(name: str) -> None:
+    params = parameters()
+    position, matrix = params[0], params[1]
+
+    def decay_of(parameter: nn.Parameter, **settings: Any) -> float:
+        config = OptimConfig.model_validate({"name": name, "lr": 0.1, "weight_decay": 0.1, **settings})
+        optimizer = optim.build([{"params": params}], config, [position])
+        assert optimizer is not None
+        (decay,) = (g["weight_decay"] for g in optimizer.param_groups if any(p is parameter for p in g["params"]))
+        return float(decay)
+
+    assert (decay_of(position), decay_of(matrix)) == (0.1, 0.1)  # as before
+    assert (decay_of(position, decay_embeddings=False), decay_of(matrix, decay_embeddings=False)) == (0.0, 0.1)
+    assert decay_of(position, decay_embeddings=False, decay_bias_norm=True) == 0.1
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+def test_adams_betas_are_those_of_its_paper(name: str) -> None:
+    """arXiv 1412.6980, algorithm 1, for two steps of one number; no decay, so both are Adam."""
+    w = nn.Parameter(torch.tensor([[1.0]], dtype=torch.float64))
+    config = OptimConfig.model_validate({"name": name, "lr": 0.1, "beta1": 0.5, "beta2": 0.8})
+    optimizer = optim.build([{"params": [w]}], config)
+    assert optimizer is not None
+    expected, m, v = 1.0, 0.0, 0.0
+    for t, g in ((1, 3.0), (2, -1.0)):
+        w.grad = torch.full_like(w, g)
+        optimizer.step()
+        m, v = 0.5 * m + 0.5 * g, 0.8 * v + 0.2 * g * g
+        expected -= 0.1 * (m / (1 - 0.5**t)) / (math.sqrt(v / (1 - 0.8**t)) + 1e-8)
+    assert w.item() == pytest.approx(expected, rel=1e-9)
