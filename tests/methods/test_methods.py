@@ -321,7 +321,7 @@ def test_moco_v3_trains_all_of_a_transformer_but_the_frozen_projection_of_patche
     cls = METHODS["moco_v3"]
     network: Any = timm.create_model("test_vit", img_size=16, patch_size=4, num_classes=0)
     network.recreate = None
-    method = cls(network, cls.Config(freeze_patch_embed=True))
+    method = cls(network, cls.Config.model_validate({"freeze_patch_embed": True}))
     method(torch.randn(4, 3, 16, 16), torch.randn(4, 3, 16, 16))["loss"].backward()
     trained = {id(p) for group in method.param_groups() for p in group["params"]}
     frozen = {name for name, p in network.named_parameters() if id(p) not in trained}
