@@ -40,8 +40,12 @@ class Team:
         """[n, ...] of this process's images each -> [N, ...] of all, in the batch's order, with gradient."""
         return parts
 
+    def seed(self, step: int) -> int:
+        """From a step's seed: the seed of what this process draws for itself, not within `statistics`."""
+        return step
+
     def statistics(self) -> AbstractContextManager[object]:
-        """Within it, batch norm in training takes its mean and variance over the whole batch."""
+        """Within it, batch norm in training has the mean and variance, and dropout the draws, of the whole batch."""
         return nullcontext()
 
     def add_up(self, parameters: Iterable["Tensor"]) -> None:

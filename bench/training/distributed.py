@@ -32,6 +32,7 @@ from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined
 
 from bench.files import dump_json, parse_json
 from bench.team import ElsewhereError, Lost, Team
+from bench.training.global_draws import GlobalDraws
 from bench.training.global_norm import GlobalStatistics
 
 T = TypeVar("T")
@@ -68,7 +69,9 @@ class Ranks(Team):
             world_size=self.world,
             timeout=timedelta(seconds=TIMEOUT),
         )
-        self._lengths = [0] * self.world
+        self.lengths = [0] * self.world
+        """Of the processes' parts of the batch that `part` was asked for last."""
+        self.draws = GlobalDraws(self, device)
         self.seconds = 0.0
         """Spent in messages, waiting for the others included; where they go between GPUs, queueing them alone."""
 
@@ -78,11 +81,15 @@ class Ranks(Team):
         shares = [units // self.world + (rank < units % self.world) for rank in range(self.world)]
         ends = [min(n, unit * end) for end in accumulate(shares)]
         starts = [0, *ends[:-1]]
-        self._lengths = [end - start for start, end in zip(starts, ends, strict=True)]
+        self.lengths = [end - start for start, end in zip(starts, ends, strict=True)]
         return slice(starts[self.rank], ends[self.rank])
 
     def gather(self, *parts: Tensor) -> tuple[Tensor, ...]:
         return tuple(_Gather.apply(part, self) for part in parts)
+
+    def seed(self, step: int) -> int:
+        self.draws.stream.manual_seed(step)
+        return step ^ self.rank
 
     def statistics(self) -> AbstractContextManager[object]:
         return GlobalStatistics(self)
@@ -114,10 +121,10 @@ class Ranks(Team):
 
     def together(self, part: Tensor) -> Tensor:
         """[n, ...] -> [N, ...], without gradient; n as `part` said last."""
-        longest = max(self._lengths)
+        longest = max(self.lengths)
         padding = part.new_zeros(longest - len(part), *part.shape[1:])
         parts = self.all(torch.cat([part, padding]).contiguous())
-        return torch.cat([each[:n] for each, n in zip(parts, self._lengths, strict=True)])
+        return torch.cat([each[:n] for each, n in zip(parts, self.lengths, strict=True)])
 
     def first(self, work: Callable[[], T]) -> T:
         self._told += 1
@@ -223,7 +230,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, part: Tensor, ranks: Ranks) -> Tensor:
-        ctx.start = sum(ranks._lengths[: ranks.rank])
+        ctx.start = sum(ranks.lengths[: ranks.rank])
         ctx.n = len(part)
         return ranks.together(part)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class GlobalStatistics(TorchFunctionMode):
-    """Within it, F.batch_norm in training is that of the whole batch.
+    """Within it, batch norm and dropout in training are those of the whole batch.
 
     All layers come to it, also those that torch's convert_sync_batchnorm does not know or would change: heads that
     normalise in float32, timm's layers with an activation. State dicts stay as they are.
@@ -26,7 +26,11 @@ class GlobalStatistics(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is F.batch_norm:
-            return self._batch_norm(*args, **(kwargs or {}))
+            function = self._batch_norm
+        elif function is F.dropout:
+            function = self.ranks.draws.dropout
+        elif function == Tensor.bernoulli_ and isinstance(args[-1], float) and not kwargs:  # timm's drop path
+            function = self.ranks.draws.bernoulli_
         return function(*args, **(kwargs or {}))
 
     def _batch_norm(

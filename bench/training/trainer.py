@@ -153,8 +153,8 @@ class Trainer:
         assert self.optimizer is not None
         config = self.config
         x1, x2 = (x.to(memory_format=self.layout) for x in (x1, x2))
-        own = [self.team.rank] if self.team.rank else []  # the first process draws as a single one would
-        torch.manual_seed(stream(self.seed, "init", Init.STEP, self.step, *own).initial_seed())  # dropout and the like
+        draws = stream(self.seed, "init", Init.STEP, self.step).initial_seed()  # of dropout and the like
+        torch.manual_seed(self.team.seed(draws))
         optim.set_lr(
             self.optimizer,
             self.step,

@@ -12,6 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
 from bench import backbone
@@ -41,9 +42,9 @@ class Small(nn.Sequential):
 
     num_features = 12
 
-    def __init__(self) -> None:
+    def __init__(self, *last: nn.Module) -> None:
         convolution = nn.Conv2d(3, 12, 3, padding=1, bias=False)
-        super().__init__(convolution, nn.BatchNorm2d(12), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        super().__init__(convolution, nn.BatchNorm2d(12), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), *last)
 
     def recreate(self) -> "Small":
         return Small()
@@ -141,6 +142,33 @@ def normalised(team: Team, device: str) -> dict[str, Tensor]:
     return {name: value.cpu() for name, value in {**found, **layer.state_dict()}.items() if value is not None}
 
 
+def dropped(team: Team, device: str) -> dict[str, Tensor]:
+    """What dropout and drop path leave of 7 images' features, in both layouts, and of their gradient."""
+    torch.manual_seed(team.seed(5))
+    part = team.part(7)
+    layers = nn.Sequential(nn.Dropout(0.3), DropPath(0.5), nn.Dropout(0.1, inplace=True))
+    found = {}
+    for name, layout in (("rows", torch.contiguous_format), ("channels last", torch.channels_last)):
+        x = torch.ones(7, 5, 3, 3, device=device).to(memory_format=layout)[part].requires_grad_()
+        with team.statistics():
+            y = layers(x)
+        y.sum().backward()
+        assert x.grad is not None
+        found[f"{name}.y"], found[f"{name}.dx"] = (each.cpu() for each in team.gather(y.detach(), x.grad))
+    with team.statistics():
+        windows = layers(torch.ones(7 * 4, 5, device=device)[4 * part.start : 4 * part.stop])  # 4 windows an image
+    team.part(7 * 4, unit=4)
+    found["windows.y"] = team.gather(windows)[0].cpu()
+    return found
+
+
+def with_dropout(team: Team, device: str) -> dict[str, Tensor]:
+    """A step in float64 of a run whose backbone has both."""
+    layers = (nn.Dropout(0.2), DropPath(0.3))
+    with in_float64(), patch.object(backbone, "create", lambda config, size: Small(*layers)):
+        return after(1, job("simsiam", team, device))
+
+
 def everything(team: Team, device: str = "cpu") -> dict[str, Any]:
     """All that the tests ask of a process."""
     set_determinism(1)
@@ -149,6 +177,8 @@ def everything(team: Team, device: str = "cpu") -> dict[str, Any]:
             "methods": all_methods(team, device),
             "mirrored": mirrored(team, device),
             "normalised": normalised(team, device),
+            "dropped": dropped(team, device),
+            "with dropout": with_dropout(team, device),
         }
 
 
@@ -172,6 +202,8 @@ def main() -> None:
     last = team.world - 1
     found = everything(team, device)
     found |= {
+        "device": torch.device(device).type,
+        "own": torch.rand(3, generator=torch.Generator().manual_seed(team.seed(0))),
         "any": (team.any(team.rank == last), team.any(False)),
         "told": team.first(lambda: f"from {team.rank}"),
         "raised": raised(lambda: team.first(lambda: 1 // 0)),

@@ -109,6 +109,28 @@ def test_batch_norm_is_that_of_the_whole_batch(ranks: list[dict[str, Any]], one:
             torch.testing.assert_close(rank["normalised"][name], expected, rtol=EXACT, atol=1e-12)
 
 
+def test_dropout_and_drop_path_draw_what_one_process_draws_for_the_whole_batch(
+    ranks: list[dict[str, Any]], one: dict[str, Any]
+) -> None:
+    for name, expected in one["dropped"].items():
+        assert 0.2 < (expected == 0).float().mean() < 0.95, "some are dropped"
+        if ranks[0]["device"] == "cpu":
+            assert all(torch.equal(rank["dropped"][name], expected) for rank in ranks), name
+        assert all(torch.equal(rank["dropped"][name], ranks[0]["dropped"][name]) for rank in ranks), name
+
+
+def test_a_step_with_dropout_has_the_weights_and_gradients_of_one_process(
+    ranks: list[dict[str, Any]], one: dict[str, Any]
+) -> None:
+    if ranks[0]["device"] == "cpu":
+        for kind in ROUNDING:
+            assert distance(ranks[0]["with dropout"], one["with dropout"], kind) <= EXACT, kind
+
+
+def test_what_else_is_drawn_each_process_draws_for_itself(ranks: list[dict[str, Any]]) -> None:
+    assert len({tuple(rank["own"].tolist()) for rank in ranks}) == len(ranks)
+
+
 def test_a_flag_of_one_is_known_to_all(ranks: list[dict[str, Any]]) -> None:
     assert [rank["any"] for rank in ranks] == [(True, False)] * len(ranks)
 
