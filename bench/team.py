@@ -31,6 +31,8 @@ class Team:
     """Which member this process is. The first, 0, owns the run: it claims, logs, and writes its files."""
     world = 1
     """How many members there are, and so how many devices the run has."""
+    begin = 0
+    """Where in the batch this process's images begin, as `part` said last."""
 
     def part(self, n: int, unit: int = 1) -> slice:
         """Which of `n` images are this process's, in whole units; `gather` then puts together what such parts gave."""

@@ -47,6 +47,11 @@ class Method(nn.Module):
         """Called after every optimizer step; `progress` in [0, 1] is the share of the training that is done."""
 
 
+def batch_norms(network: nn.Module) -> list[str]:
+    """The names of its layers that normalise over a batch."""
+    return [name for name, module in network.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
+
 def all_are_here(*parts: Tensor) -> tuple[Tensor, ...]:
     """`Method.gather` on one device, which has the whole batch."""
     return parts

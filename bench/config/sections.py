@@ -101,6 +101,9 @@ class TrainConfig(Group):
     """Passes over the pre-training images."""
     batch_size: int = Field(ge=2)
     """Images a step (each gives two views); the last incomplete batch of an epoch is dropped."""
+    accumulate: int = Field(1, ge=1)
+    """Slices of a batch that a device works off one after another, with the loss of the whole batch, where its memory
+    is small; each image passes twice. Not for networks with batch norm."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: autocast; losses and normalisation stay in float32."""
     compile: bool = False

@@ -16,6 +16,8 @@ from bench.evaluation import EVALUATIONS, Evaluation, parse
 from bench.planning.doubts import doubts
 from bench.planning.request import architecture
 from bench.planning.settled import told
+from methods import METHODS
+from methods.base import batch_norms
 
 
 def read_datasets(wanted: Mapping[DataConfig, Sequence[Evaluation]], data_dir: Path) -> list[str]:
@@ -57,8 +59,10 @@ def prepare(
             warnings += _remarks(loaded[key])
         for name in parse(config.eval.at_end):
             EVALUATIONS[name]().check(loaded[key])
-        if (own := architecture(config.model_dump(mode="json"))) not in built:
+        if (own := architecture(config.model_dump(mode="json"))) not in built or config.train.accumulate > 1:
             made: Any = backbone.create(config.backbone, config.data.size)
+            if config.train.accumulate > 1:
+                _check_accumulate(config, made, len(loaded[key].classes))
             built.add(own)
             if config.backbone.weights:
                 warnings += [f"{config.backbone.weights}: {line}" for line in made.weights_told]
@@ -77,3 +81,18 @@ def prepare(
         ]
         warnings += [line for line in lines if line not in warnings]
     return warnings
+
+
+def _check_accumulate(config: RunConfig, network: torch.nn.Module, n_classes: int) -> None:
+    """Raises UserError for empty slices, and where the network has statistics of a batch, which no slice has."""
+    slices, batch = config.train.accumulate, config.train.batch_size
+    if slices > batch:
+        raise UserError(f"train.accumulate={slices}: a batch has {batch} images; use 1 to {batch} slices")
+    kind = METHODS[config.method_name]
+    method = kind(network, config.method, **({"n_classes": n_classes} if kind.uses_labels else {}))
+    if names := batch_norms(method):
+        raise UserError(
+            f"train.accumulate={slices}: {config.method_name} on {config.backbone.name} has batch norm "
+            f"({len(names)} layers, {names[0]} first), whose statistics are of the batch and would be of a slice: "
+            "use --devices-per-run N, where they stay the batch's, or a smaller train.batch_size"
+        )

@@ -28,6 +28,7 @@ ADDED: dict[str, Any] = {
     "backbone.weights": "",
     "backbone.weights_hash": "",
     "backbone.args": {},
+    "train.accumulate": 1,
     "optim.clip_norm": 0.0,
     "optim.beta1": 0.9,
     "optim.beta2": 0.999,

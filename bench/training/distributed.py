@@ -82,6 +82,7 @@ class Ranks(Team):
         ends = [min(n, unit * end) for end in accumulate(shares)]
         starts = [0, *ends[:-1]]
         self.lengths = [end - start for start, end in zip(starts, ends, strict=True)]
+        self.begin = starts[self.rank]
         return slice(starts[self.rank], ends[self.rank])
 
     def gather(self, *parts: Tensor) -> tuple[Tensor, ...]:
@@ -230,7 +231,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, part: Tensor, ranks: Ranks) -> Tensor:
-        ctx.start = sum(ranks.lengths[: ranks.rank])
+        ctx.start = ranks.begin
         ctx.n = len(part)
         return ranks.together(part)
 

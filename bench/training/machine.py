@@ -75,7 +75,8 @@ def compile_backbones(
         return False
     networks = [module for module in method.modules() if type(module) is type(method.backbone)]
     before = {name: value.clone() for name, value in method.state_dict().items()}
-    images = torch.zeros(config.train.batch_size, 3, config.data.size, config.data.size, device=device)
+    n = -(-config.train.batch_size // config.train.accumulate)
+    images = torch.zeros(n, 3, config.data.size, config.data.size, device=device)
     try:
         _keep_all_compilations()
         for network in networks:

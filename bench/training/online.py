@@ -25,12 +25,17 @@ class OnlineProbe:
         method.backbone.register_forward_hook(self._see)
 
     def _see(self, module: nn.Module, inputs: tuple[Tensor, ...], features: Tensor) -> None:
-        if module.training:
+        if module.training and torch.is_grad_enabled():  # once, where a batch passes twice
             self.seen.append(rescaled(features.detach().float()))
 
-    def step(self, labels: Tensor) -> None:
-        """Learn from the views that the backbone has just seen; `labels` [n], -1 where unlabelled."""
-        *logits, labels = self.team.gather(*map(self.layer, self.seen), labels)  # of the whole batch
+    def step(self, labels: Tensor, slices: int = 1) -> None:
+        """Learn from the views that the backbone has just seen, of a batch in so many slices one after another.
+
+        labels [n], -1 where unlabelled.
+        """
+        views = len(self.seen) // slices
+        seen = [torch.cat(self.seen[view::views]) if slices > 1 else self.seen[view] for view in range(views)]
+        *logits, labels = self.team.gather(*map(self.layer, seen), labels)  # of the whole batch
         loss = torch.stack([cross_entropy(each, labels) for each in logits]).mean()
         self.seen.clear()
         self.optimizer.zero_grad(set_to_none=True)

@@ -23,7 +23,7 @@ from bench.runs.claim import Claim
 from bench.runs.store import RunDir
 from bench.seeds import Init, stream
 from bench.team import ALONE, Team
-from bench.training import checkpoint, optim
+from bench.training import accumulate, checkpoint, optim
 from bench.training.machine import autocast, compile_backbones, memory_format, resident
 from bench.training.online import OnlineProbe
 from methods import METHODS
@@ -63,8 +63,8 @@ class Trainer:
     ) -> None:
         self.config, self.seed, self.dataset, self.device, self.dir = config, seed, dataset, device, run
         self.team = team
-        if config.train.batch_size < team.world:
-            raise UserError(f"train.batch_size={config.train.batch_size}: fewer than the {team.world} devices of a run")
+        if (parts := team.world * config.train.accumulate) > config.train.batch_size:
+            raise UserError(f"train.batch_size={config.train.batch_size}: fewer than a run's {parts} devices x slices")
         n_classes = len(dataset.classes)
         self.method = build_method(config, seed, n_classes).to(device)
         self.layout = memory_format(self.method.backbone, device)
@@ -153,8 +153,7 @@ class Trainer:
         assert self.optimizer is not None
         config = self.config
         x1, x2 = (x.to(memory_format=self.layout) for x in (x1, x2))
-        draws = stream(self.seed, "init", Init.STEP, self.step).initial_seed()  # of dropout and the like
-        torch.manual_seed(self.team.seed(draws))
+        self._draw()
         optim.set_lr(
             self.optimizer,
             self.step,
@@ -163,18 +162,27 @@ class Trainer:
             config.train.batch_size,
             config.optim,
         )
-        logged = self.forward(x1, x2, labels)
         self.optimizer.zero_grad(set_to_none=True)
-        logged["loss"].backward()
+        if config.train.accumulate > 1:
+            inputs, slices = (x1, x2, labels), config.train.accumulate
+            logged = accumulate.backward(self.method, self.forward, inputs, slices, self.team, self._draw)
+        else:
+            logged = self.forward(x1, x2, labels)
+            logged["loss"].backward()
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.team.add_up(trained)
         if config.optim.clip_norm:
             torch.nn.utils.clip_grad_norm_(trained, config.optim.clip_norm)  # of the whole gradient, on every device
         self.optimizer.step()
         self.method.after_step(self.step / (self.epochs * self.steps_per_epoch))
-        self.online.step(labels)
+        self.online.step(labels, config.train.accumulate)
         self.step += 1
         return {name: value.detach() for name, value in logged.items()}
+
+    def _draw(self, part: int = 0) -> None:
+        """Set the random numbers of dropout and the like, in a slice of this step's batch."""
+        place = [self.step, part] if part else [self.step]  # the first slice's are those of a batch in one
+        torch.manual_seed(self.team.seed(stream(self.seed, "init", Init.STEP, *place).initial_seed()))
 
     def _read_losses(self, pending: list[dict[str, Tensor]]) -> None:
         """Move what steps logged from the device to `self.losses`, at once. Raises NonFinite."""

@@ -100,13 +100,24 @@ def in_float64() -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
 
 
+def without_batch_norm(run: Trainer) -> Trainer:
+    for module in list(run.method.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.modules.batchnorm._BatchNorm):
+                setattr(module, name, nn.Identity())
+    return run
+
+
 def all_methods(team: Team, device: str = "cpu") -> dict[str, dict[str, dict[str, Tensor]]]:
-    """{method: {"float64": after a step, "float32": after 20}}."""
+    """{method: {"float64": after a step, "float32": after 20; "whole", "slices": after 2, without batch norm}}."""
     found = {}
     for method in METHODS:
         with in_float64():
             exact = after(1, job(method, team, device))
+            whole = after(2, without_batch_norm(job(method, team, device)))
+            slices = after(2, without_batch_norm(job(method, team, device, **{"train.accumulate": "3"})))
         found[method] = {"float64": exact, "float32": after(20, job(method, team, device))}
+        found[method] |= {"whole": whole, "slices": slices}
     return found
 
 

@@ -91,6 +91,17 @@ def test_twenty_steps_differ_by_what_rounding_has_grown_to(
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_slices_of_a_batch_have_the_gradients_and_losses_of_the_whole(
+    ranks: list[dict[str, Any]], one: dict[str, Any], method: str
+) -> None:
+    """train.accumulate=3 in one process and in several, without batch norm, against the batch at once in one."""
+    whole = one["methods"][method]["whole"]
+    for found in (one["methods"][method]["slices"], ranks[0]["methods"][method]["slices"]):
+        for kind in ("method", "online") if method == "random" else ROUNDING:
+            assert distance(found, whole, kind) <= EXACT, kind
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_all_processes_have_the_same_bits(ranks: list[dict[str, Any]], method: str) -> None:
     """Weights, buffers, teachers, centres, running statistics, the online probe; losses too."""
     for precision, first in ranks[0]["methods"][method].items():
