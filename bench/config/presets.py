@@ -1,12 +1,14 @@
 """Numbers with their sources: (preset, method) -> the settings of a run, before the user's overrides.
 
 A preset is what all its methods share, then what differs by method. Sources: the methods' papers (arXiv numbers in
-methods/), solo-learn's CIFAR-10 configurations (for the preset `cifar10`), or our own choice, which is said.
+methods/), solo-learn's CIFAR-10 configurations (for the preset `cifar10`), or our own choice, which is said. Those for
+photographs are in a file of their own.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
+from bench.config import photographs
 from bench.errors import unknown
 from methods import METHODS
 
@@ -135,6 +137,7 @@ PRESETS: dict[str, _Preset] = {
             },
         },
     ),
+    **photographs.PRESETS,
 }
 
 DESCRIPTIONS = {
@@ -142,6 +145,7 @@ DESCRIPTIONS = {
     "cifar10-mini": "CIFAR-10, small ResNet, 5 epochs: about ten minutes a run on one CPU core",
     "cifar10": "CIFAR-10, ResNet-18, 200 epochs: one GPU; not comparable with published tables",
     "raft-paper": "CIFAR-10, ResNet-18, 300 epochs, Adam: the setting of RAFT's paper",
+    **photographs.DESCRIPTIONS,
 }
 
 

@@ -20,6 +20,8 @@ class DataConfig(Group):
     """Side of the square images, in pixels; other sizes are resized once and cached."""
     skip_bad: bool = False
     """Leave out unreadable images of a folder (they are named and counted) instead of stopping."""
+    classes: str = ""
+    """Of an image folder: imagenet100, or a file with the name of a class a line; others are left out. "": all."""
     fingerprint: str = ""
     """Hash of an image folder's file names and content, filled in by the program: a path is no identity."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bench.config.sections import DataConfig
 from bench.data import folders
 from bench.errors import unknown
-from bench.runs.identity import image_folder
+from bench.runs.identity import FOLDER_PATH, image_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +73,7 @@ DATASETS = {
         "bench.data.downloads:fashion_mnist",
         "MIT",
     ),
-    "folder:PATH": Entry(
+    FOLDER_PATH: Entry(
         "image folder",
         "PATH/train/<class>/* and PATH/test/<class>/* (or val/), any image size",
         None,
@@ -152,21 +152,22 @@ def load(config: DataConfig, data_dir: Path) -> Dataset:
 
 def entry(name: str) -> Entry:
     """The entry of DATASETS that `name` stands for. Raises UserError if there is none."""
-    known = "folder:PATH" if image_folder(name) else name
+    known = FOLDER_PATH if image_folder(name) else name
     if known not in DATASETS:
         raise unknown("dataset", name, DATASETS)
     return DATASETS[known]
 
 
-def fingerprint(name: str) -> str:
+def fingerprint(name: str, classes: str = "") -> str:
     """Identity of the data that `name` stands for: a hash of an image folder's file names and content.
 
-    "" for the other datasets, whose name says it all. Raises UserError if the folder is missing or has no classes.
+    classes: `data.classes`. "" for the other datasets, whose name says it all. Raises UserError if the folder is
+    missing or has no classes.
     """
-    return folders.fingerprint(folders.read(name)) if entry(name).pretraining_images is None else ""
+    return folders.fingerprint(folders.read(name, classes)) if entry(name).pretraining_images is None else ""
 
 
-def pretraining_images(name: str) -> int:
-    """How many images `name` has to pre-train on, readable or not; raises UserError as `load` does."""
-    count = entry(name).pretraining_images
-    return len(folders.read(name).train) if count is None else count
+def pretraining_images(config: DataConfig) -> int:
+    """How many images a dataset has to pre-train on, readable or not; raises UserError as `load` does."""
+    count = entry(config.name).pretraining_images
+    return len(folders.read(config.name, config.classes).train) if count is None else count

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.data.classes import listed
 from bench.errors import UserError, few
 from bench.runs.identity import image_folder
 
@@ -79,8 +80,11 @@ class Listing:
         return lines
 
 
-def read(name: str) -> Folder:
-    """The images of `folder:PATH`, listed and checked. Raises UserError, one line, if it is no image folder."""
+def read(name: str, classes: str = "") -> Folder:
+    """The images of `folder:PATH`, listed and checked; those of some `classes` (`data.classes`) alone.
+
+    Raises UserError, one line, if it is no image folder, or lacks one of these classes.
+    """
     root = image_folder(name)
     assert root is not None, name
     if not root.is_dir():
@@ -89,7 +93,10 @@ def read(name: str) -> Folder:
     if not (root / "train").is_dir() or not tests:
         raise UserError(f"{name}: expected PATH/train/<class>/* and PATH/test/<class>/* (or PATH/val/<class>/*)")
     try:
-        train, test = listing(root / "train"), listing(root / tests[0])
+        wanted = listed(classes)
+        train, test = listing(root / "train", wanted), listing(root / tests[0], wanted)
+        if lacking := sorted((wanted or frozenset()) - set(map(_composed, train.classes))):
+            raise UserError(f"train/ lacks {len(lacking)} of the classes of data.classes={classes}: {few(lacking)}")
         check(train, test, tests[0])
     except OSError as error:
         raise UserError(f"{name}: cannot list {error.filename}: {error.strerror}") from None
@@ -105,11 +112,16 @@ def read(name: str) -> Folder:
     return Folder(name, root, tuple(labels), pairs[0], pairs[1], sizes, remarks)
 
 
-def listing(split: Path) -> Listing:
-    """Every image file below `split`/<class>/ once. Raises OSError, and UserError on a file of two classes."""
+def listing(split: Path, wanted: frozenset[str] | None = None) -> Listing:
+    """Every image file below `split`/<class>/ once, of the classes that are wanted (None: all).
+
+    Raises OSError, and UserError on a file of two classes.
+    """
     found = Listing()
     above = {_identity(folder) for folder in (split, *split.resolve().parents)}  # links to these lead back
     for entry in sorted(_visible(split), key=lambda entry: entry.name):
+        if wanted is not None and _composed(entry.name) not in wanted:
+            continue
         if entry.is_dir():
             found.classes[entry.name] = _list_class(Path(entry.path), set(above), found)
         else:

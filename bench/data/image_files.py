@@ -20,7 +20,7 @@ log = logging.getLogger("bench")
 
 def read(config: DataConfig, data_dir: Path) -> tuple[Split, Callable[[], Split]]:
     """The training split of an image folder, and a function that reads the test split. Raises UserError."""
-    folder = folders.read(config.name)
+    folder = folders.read(config.name, config.classes)
     fingerprint = folders.fingerprint(folder)
     if config.fingerprint not in ("", fingerprint):
         raise UserError(f"{config.name} has changed since the run was planned: plan a new run")

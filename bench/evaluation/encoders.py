@@ -114,7 +114,7 @@ def _beside(path: Path, data_dir: Path) -> _Known:
             known.size = int(sides[-1])
     elif path.name == "encoder.safetensors" and own and "config" in config and "run_id" in config:
         data = DataConfig(**completed(config["config"])["data"])
-        if data.fingerprint not in ("", datasets.fingerprint(data.name)):
+        if data.fingerprint not in ("", datasets.fingerprint(data.name, data.classes)):
             return known  # another folder of images than it was trained on
         dataset = datasets.load(data, data_dir)
         known.mean, known.std, known.origin = dataset.mean, dataset.std, f"its data set {data.name}"

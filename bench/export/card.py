@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from bench.config import backbones
@@ -173,6 +174,7 @@ def _overrides(result: Result) -> Iterable[tuple[str, str]]:
     """What was changed of the preset; a folder of images without its place on this machine."""
     for key, value in result.overrides.items():
         folder = image_folder(value) if key == "data.name" else None
+        value = Path(value).name if key == "data.classes" else value
         yield printable(key), f"{FOLDER}{folder.name}" if folder else printable(value)
 
 

@@ -25,6 +25,7 @@ NOT_HASHED = (
 )  # they change no encoder, and no number of an evaluation
 
 ADDED: dict[str, Any] = {
+    "data.classes": "",
     "backbone.weights": "",
     "backbone.weights_hash": "",
     "backbone.args": {},
@@ -37,10 +38,15 @@ ADDED: dict[str, Any] = {
 }
 """Dotted key of a setting that the first version did not have -> its value that means "as before"."""
 
-PATHS = {"data.name": "data.fingerprint", "backbone.weights": "backbone.weights_hash"}
+PATHS = {
+    "data.name": "data.fingerprint",
+    "data.classes": "data.fingerprint",
+    "backbone.weights": "backbone.weights_hash",
+}
 """Dotted key of a setting that may be a path -> that of its content's hash, "" if it is none. The content counts."""
 
 FOLDER = "folder:"  # and a path: an image folder as a dataset
+FOLDER_PATH = f"{FOLDER}PATH"  # how lists write that, and presets that leave the path to their users
 
 RUN_NAME = re.compile(r"(?P<method>.+)-(?P<config_hash>[0-9a-f]{8})-s(?P<seed>\d{1,18})")
 
@@ -63,6 +69,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
             _remove(values, key)
     if values["data"]["fingerprint"]:  # the content counts, not where the folder lies
         values["data"]["name"] = "folder"
+        _remove(values, "data.classes")
     if values["backbone"].get("weights_hash"):
         _remove(values, "backbone.weights")
     text = json.dumps(values, sort_keys=True, allow_nan=False)

@@ -51,7 +51,7 @@ def measure(
     job = Trainer(config, 0, noise(images), device, RunDir(Path("speed")))  # nothing is written
     if job.optimizer is None:
         raise UserError(f"--method {config.method_name}: it has no training step to measure")
-    batch, total = config.train.batch_size, datasets.pretraining_images(config.data.name)
+    batch, total = config.train.batch_size, datasets.pretraining_images(config.data)
     if batch > total or not job.epochs:
         wrong = f"batch_size={batch}: {config.data.name} has {total} images" if batch > total else "epochs=0"
         raise UserError(f"train.{wrong}; there is no training step to measure")

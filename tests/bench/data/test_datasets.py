@@ -327,15 +327,17 @@ def test_every_reader_of_the_registry_exists_and_is_what_planning_counts() -> No
         module, _, function = entry.reader.partition(":")
         assert callable(getattr(importlib.import_module(module), function)), name
     digits = datasets.load(config("digits"), Path())
-    assert datasets.pretraining_images("digits") == len(digits.images)
+    assert datasets.pretraining_images(config("digits")) == len(digits.images)
 
 
 def test_planning_imports_no_torch_and_no_reader(folder: Path) -> None:
     code = f"""
 import sys
+from bench.config.sections import DataConfig
 from bench.data import datasets
 name = "folder:{folder}"
-assert datasets.pretraining_images(name) == 60 and len(datasets.fingerprint(name)) == 16 and datasets.DATASETS
+assert datasets.pretraining_images(DataConfig(name=name, size=8)) == 60
+assert len(datasets.fingerprint(name)) == 16 and datasets.DATASETS
 sys.exit(", ".join({{"torch", "torchvision", "sklearn", "PIL", "numpy"}} & {{*sys.modules}}) or 0)
 """
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3]).returncode == 0
