@@ -44,7 +44,7 @@ def parse(text: str, what: str) -> Source:
         backbones.check(place.partition(".")[0])
         return Source(TIMM, place)
     if text.startswith(FILE) and len(text) > len(FILE) and text.isprintable():
-        written = os.path.expanduser(text.removeprefix(FILE))  # noqa: PTH111 (see identity.image_folder)
+        written = os.path.expanduser(text.removeprefix(FILE))  # noqa: PTH111 (see identity.data_path)
         path, mark, prefix = written.rpartition("#")
         if not mark or os.path.lexists(written):  # the name of a file may have the mark
             return Source(FILE, str(Path(written).absolute()))

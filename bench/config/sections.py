@@ -15,7 +15,8 @@ class Group(BaseModel):
 
 class DataConfig(Group):
     name: str
-    """One of `bench list datasets`, or folder:PATH (an image folder with train/ and test/)."""
+    """One of `bench list datasets`, folder:PATH (an image folder with train/ and test/), parquet:PATH (a folder of
+    parquet files) or hf:NAME (a data set of the Hugging Face Hub)."""
     size: int = Field(ge=4)
     """Side of the square images, in pixels; other sizes are resized once and cached."""
     skip_bad: bool = False
@@ -23,7 +24,16 @@ class DataConfig(Group):
     classes: str = ""
     """Of an image folder: imagenet100, or a file with the name of a class a line; others are left out. "": all."""
     fingerprint: str = ""
-    """Hash of an image folder's file names and content, filled in by the program: a path is no identity."""
+    """Hash of an image folder's file names and content, or of a table's, filled in by the program: a path is no
+    identity."""
+    image_column: str = ""
+    """parquet: and hf: the column with the bytes of image files; "": found by its type and usual names."""
+    label_column: str = ""
+    """parquet: and hf: the column with class names, integers or strings; "": found by its type and usual names."""
+    train_split: str = ""
+    """parquet: and hf: the split to train on; "": train."""
+    test_split: str = ""
+    """parquet: and hf: the split to test on; "": test, or else validation."""
 
 
 def _scalars(given: Any) -> Any:

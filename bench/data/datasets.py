@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from bench.config.sections import DataConfig
-from bench.data import folders
-from bench.errors import unknown
-from bench.runs.identity import FOLDER_PATH, image_folder
+from bench.data import folders, row_files
+from bench.data.rows import Choice
+from bench.errors import UserError, unknown
+from bench.runs.identity import FOLDER, FOLDER_PATH, HUB, PARQUET, at_path, data_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,7 +80,20 @@ DATASETS = {
         None,
         "bench.data.image_files:read",
     ),
+    "parquet:PATH": Entry(
+        "parquet files",
+        "PATH/train*.parquet and PATH/test*.parquet (or validation*), with columns of images and of labels",
+        None,
+        "bench.data.row_images:read",
+    ),
+    "hf:NAME": Entry(
+        "Hugging Face",
+        "a data set of the Hugging Face Hub, or NAME#CONFIG of it, with columns of images and of labels",
+        None,
+        "bench.data.row_images:read",
+    ),
 }
+NO_CHOICE = Choice()
 
 VALIDATION_SHARE = 0.1  # of the labelled training images
 
@@ -152,22 +166,45 @@ def load(config: DataConfig, data_dir: Path) -> Dataset:
 
 def entry(name: str) -> Entry:
     """The entry of DATASETS that `name` stands for. Raises UserError if there is none."""
-    known = FOLDER_PATH if image_folder(name) else name
+    kind, colon, place = name.partition(":")
+    known = next((key for key in DATASETS if place and colon and key.startswith(kind + colon)), name)
     if known not in DATASETS:
         raise unknown("dataset", name, DATASETS)
     return DATASETS[known]
 
 
-def fingerprint(name: str, classes: str = "") -> str:
-    """Identity of the data that `name` stands for: a hash of an image folder's file names and content.
+def located(name: str, setting: str) -> str:
+    """`name`, known, with its path made absolute if it has one. Raises UserError, which names the setting."""
+    entry(name)
+    path = data_path(name)
+    if path is None:
+        return name
+    if not name.isprintable():
+        raise UserError(f"{setting}{name!r}: the path has characters that are no text; rename it or link to it")
+    return at_path(name, path.resolve())
 
-    classes: `data.classes`. "" for the other datasets, whose name says it all. Raises UserError if the folder is
-    missing or has no classes.
+
+def fingerprint(name: str, classes: str = "", choice: Choice = NO_CHOICE) -> str:
+    """Identity of the data that `name` stands for: a hash of an image folder's file names and content, or a table's.
+
+    "" for the other datasets, whose name says it all. classes: `data.classes` of a folder; choice: columns and splits
+    of a table. Raises UserError if the data are missing, have no classes or no images, or have nothing to choose from.
     """
-    return folders.fingerprint(folders.read(name, classes)) if entry(name).pretraining_images is None else ""
+    entry(name)
+    if classes and not name.startswith(FOLDER):
+        raise UserError(f"data.classes={classes}: of image folders only, and {name} is none")
+    if name.startswith((PARQUET, HUB)):
+        return row_files.read(name, choice).fingerprint()
+    if any(choice):
+        given = next(f"data.{key}={value}" for key, value in choice._asdict().items() if value)
+        raise UserError(f"{given}: {name} has no columns and no other splits; only {PARQUET}PATH and {HUB}NAME have")
+    return folders.fingerprint(folders.read(name, classes)) if name.startswith(FOLDER) else ""
 
 
 def pretraining_images(config: DataConfig) -> int:
     """How many images a dataset has to pre-train on, readable or not; raises UserError as `load` does."""
-    count = entry(config.name).pretraining_images
-    return len(folders.read(config.name, config.classes).train) if count is None else count
+    if (count := entry(config.name).pretraining_images) is not None:
+        return count
+    if config.name.startswith(FOLDER):
+        return len(folders.read(config.name, config.classes).train)
+    return row_files.read(config.name, Choice.of(config)).train.n

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from bench.data.classes import listed
 from bench.errors import UserError, few
-from bench.runs.identity import image_folder
+from bench.runs.identity import data_path
 
 EXTENSIONS = frozenset(  # that Pillow reads
     {".apng", ".avif", ".bmp", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpf", ".jpg"}
@@ -85,7 +85,7 @@ def read(name: str, classes: str = "") -> Folder:
 
     Raises UserError, one line, if it is no image folder, or lacks one of these classes.
     """
-    root = image_folder(name)
+    root = data_path(name)
     assert root is not None, name
     if not root.is_dir():
         raise UserError(f"{name}: there is no such folder")

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +48,14 @@ def read(config: DataConfig, data_dir: Path) -> tuple[Split, Callable[[], Split]
     return replace(split("train", folder.train), remarks=folder.remarks), load_test
 
 
+class Encoded(NamedTuple):
+    """An image file that is not read yet."""
+
+    name: str
+    label: int
+    read: Callable[[], bytes]
+
+
 class _Read(NamedTuple):
     """One file: its picture, or why it has none."""
 
@@ -61,11 +69,19 @@ class _Read(NamedTuple):
 
 def file_batches(root: Path, files: Sequence[tuple[str, int]], size: int) -> Iterator[Batch]:
     """Batches of image files, (path below `root`, label) each, decoded by several threads."""
+    chunks = (files[start : start + pictures.AT_ONCE] for start in range(0, len(files), pictures.AT_ONCE))
+    return decoded(
+        ([Encoded(name, label, (root / name).read_bytes) for name, label in chunk] for chunk in chunks), size
+    )
 
-    def read_one(file: tuple[str, int]) -> _Read:
-        name, label = file
+
+def decoded(chunks: Iterable[Sequence[Encoded]], size: int) -> Iterator[Batch]:
+    """A batch a chunk, decoded by several threads."""
+
+    def read_one(file: Encoded) -> _Read:
+        name, label, read = file
         try:
-            content = (root / name).read_bytes()
+            content = read()
             pixels, several = pictures.decode(content, size)
         except Exception as error:  # decoders of damaged files raise nearly anything; the reason is shown
             text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -73,8 +89,8 @@ def file_batches(root: Path, files: Sequence[tuple[str, int]], size: int) -> Ite
         return _Read(name, label, pixels, several, hashlib.blake2b(content, digest_size=8).hexdigest())
 
     with ThreadPoolExecutor() as pool:
-        for start in range(0, len(files), pictures.AT_ONCE):
-            results = list(pool.map(read_one, files[start : start + pictures.AT_ONCE]))
+        for chunk in chunks:
+            results = list(pool.map(read_one, chunk))
             good = [result for result in results if result.pixels is not None]
             images = [result.pixels for result in good if result.pixels is not None]
             yield Batch(

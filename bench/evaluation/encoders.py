@@ -13,6 +13,7 @@ from bench.config import backbones
 from bench.config.encoders import TIMM, EncoderConfig, Source, parse
 from bench.config.sections import BackboneConfig, DataConfig
 from bench.data import datasets
+from bench.data.rows import Choice
 from bench.data.split import Channels
 from bench.errors import UserError
 from bench.files import parse_json
@@ -114,7 +115,7 @@ def _beside(path: Path, data_dir: Path) -> _Known:
             known.size = int(sides[-1])
     elif path.name == "encoder.safetensors" and own and "config" in config and "run_id" in config:
         data = DataConfig(**completed(config["config"])["data"])
-        if data.fingerprint not in ("", datasets.fingerprint(data.name, data.classes)):
+        if data.fingerprint not in ("", datasets.fingerprint(data.name, data.classes, Choice.of(data))):
             return known  # another folder of images than it was trained on
         dataset = datasets.load(data, data_dir)
         known.mean, known.std, known.origin = dataset.mean, dataset.std, f"its data set {data.name}"

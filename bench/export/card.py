@@ -14,7 +14,7 @@ from bench.report.columns import number
 from bench.report.markup import md_text
 from bench.report.names import dataset_name, entry_name
 from bench.runs import store
-from bench.runs.identity import FOLDER, image_folder
+from bench.runs.identity import at_path, data_path
 from bench.runs.result import Result
 from bench.tables.statistics import summarise, wilson
 from methods import METHODS
@@ -173,9 +173,9 @@ def _command(run: Trained, result: Result) -> str:
 def _overrides(result: Result) -> Iterable[tuple[str, str]]:
     """What was changed of the preset; a folder of images without its place on this machine."""
     for key, value in result.overrides.items():
-        folder = image_folder(value) if key == "data.name" else None
+        path = data_path(value) if key == "data.name" else None
         value = Path(value).name if key == "data.classes" else value
-        yield printable(key), f"{FOLDER}{folder.name}" if folder else printable(value)
+        yield printable(key), at_path(value, path.name) if path else printable(value)
 
 
 def _table(rows: Iterable[tuple[str, str]]) -> str:

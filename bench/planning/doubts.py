@@ -7,7 +7,6 @@ from bench.config import backbones
 from bench.config.schema import RunConfig
 from bench.config.sections import OptimConfig, TrainConfig
 from bench.config.views import AugmentConfig
-from bench.runs.identity import image_folder
 from methods import MethodConfig
 
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # of /proc/cpuinfo: x86, and ARM
@@ -36,8 +35,8 @@ def _found(config: RunConfig, n_images: int, n_labelled: int, cpu: bool) -> list
     found += _views(config.augment)
     if config.eval.knn_k > n_labelled:
         found.append(f"eval.knn_k={config.eval.knn_k}: there are {n_labelled} labelled images; all of them vote")
-    if data.skip_bad and image_folder(data.name) is None:
-        found.append(f"data.skip_bad=true: no effect on {data.name}, only on image folders")
+    if data.skip_bad and not data.fingerprint:
+        found.append(f"data.skip_bad=true: no effect on {data.name}, only on image folders and tables")
     if not config.backbone.zero_init and config.backbone.weights:
         found.append("backbone.zero_init=false: no effect with backbone.weights")
     elif not config.backbone.zero_init and "resne" not in config.backbone.name:

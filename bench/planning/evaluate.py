@@ -16,7 +16,7 @@ from bench.planning.request import Ready, Request
 from bench.runs import provenance, store
 from bench.runs.encoders import Encoder
 from bench.runs.evaluations import Asked
-from bench.runs.identity import FOLDER, RUN_NAME, completed, image_folder
+from bench.runs.identity import RUN_NAME, completed
 from bench.runs.work import Judging, Work
 
 OWN = "own"  # the data set that a run was trained on
@@ -79,17 +79,14 @@ def _split(text: str) -> list[str]:
 
 
 def _data(name: str, skip_bad: str) -> dict[str, Any]:
-    """A data set as `Asked` has it; {} for a run's own. A folder is read, for its fingerprint."""
+    """A data set as `Asked` has it; {} for a run's own. A folder or a table is read, for its fingerprint."""
     if name == OWN:
         return {}
-    root = image_folder(name)
-    if root is None:
-        datasets.entry(name)  # refuses unknown names
+    absolute = datasets.located(name, "--data ")
+    fingerprint = datasets.fingerprint(absolute)
+    if not fingerprint:
         return {"name": name}
-    if not name.isprintable():
-        raise UserError(f"--data {name!r}: the folder's name has characters that are no text; rename it or link to it")
-    absolute = f"{FOLDER}{root.resolve()}"
-    found = {"name": absolute, "fingerprint": datasets.fingerprint(absolute)}
+    found = {"name": absolute, "fingerprint": fingerprint}
     return {**found, "skip_bad": True} if skip_bad.lower() in ("true", "1", "yes") else found
 
 

@@ -14,11 +14,12 @@ from bench.config.schema import RunConfig, resolve
 from bench.config.sections import BackboneConfig
 from bench.data import datasets
 from bench.data.classes import place
+from bench.data.rows import Choice
 from bench.errors import UserError, unknown
 from bench.planning.entries import Entry
 from bench.planning.settled import settled
 from bench.runs import store
-from bench.runs.identity import FOLDER, FOLDER_PATH, SCHEMA, config_hash, image_folder, run_id
+from bench.runs.identity import FOLDER, FOLDER_PATH, SCHEMA, config_hash, run_id
 from methods import METHODS
 
 MAX_SEED = 2**31 - 1
@@ -108,32 +109,21 @@ def plan(
 def _with_hashes(
     settings: dict[str, Any],
     overrides: dict[str, str],
-    fingerprint: Callable[[str, str], str],
+    fingerprint: Callable[[str, str, Choice], str],
     found: Callable[[BackboneConfig, int], BackboneConfig],
 ) -> RunConfig:
     """The config with the content's hash of what it names by a path: a folder of images, weights to begin with."""
     config = settled(resolve(settings, overrides), overrides)
     evaluation.parse(config.eval.at_end)
-    name, root = config.data.name, image_folder(config.data.name)
     data, backbone = config.data, config.backbone
-    if name == FOLDER_PATH:
+    if data.name == FOLDER_PATH:
         raise UserError(
-            f"data.name={name}: this preset is for a folder of images of yours: --set data.name={FOLDER}..., with "
+            f"data.name={data.name}: this preset is for a folder of images of yours: --set data.name={FOLDER}..., with "
             "train/<class>/ and test/<class>/ (or val/) in it"
         )
-    if root is None:
-        datasets.entry(name)  # refuses unknown names
-        if data.classes:
-            raise UserError(f"data.classes={data.classes}: of image folders only, and {name} is none")
-    elif not name.isprintable():
-        raise UserError(
-            f"data.name={name!r}: the folder's name has characters that are no text; rename it or link to it"
-        )
-    else:
-        absolute = f"{FOLDER}{root.resolve()}"
-        classes = place(data.classes)
-        found_hash = fingerprint(absolute, classes)
-        data = data.model_copy(update={"name": absolute, "classes": classes, "fingerprint": found_hash})
+    name, classes = datasets.located(data.name, "data.name="), place(data.classes)
+    found_hash = fingerprint(name, classes, Choice.of(data))
+    data = data.model_copy(update={"name": name, "classes": classes, "fingerprint": found_hash})
     if backbone.weights:
         backbone = found(backbone, data.size)
     return config.model_copy(update={"data": data, "backbone": backbone})

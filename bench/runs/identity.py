@@ -26,6 +26,10 @@ NOT_HASHED = (
 
 ADDED: dict[str, Any] = {
     "data.classes": "",
+    "data.image_column": "",
+    "data.label_column": "",
+    "data.train_split": "",
+    "data.test_split": "",
     "backbone.weights": "",
     "backbone.weights_hash": "",
     "backbone.args": {},
@@ -47,6 +51,8 @@ PATHS = {
 
 FOLDER = "folder:"  # and a path: an image folder as a dataset
 FOLDER_PATH = f"{FOLDER}PATH"  # how lists write that, and presets that leave the path to their users
+PARQUET = "parquet:"  # and a path: a folder of parquet files
+HUB = "hf:"  # and a name on the Hugging Face Hub
 
 RUN_NAME = re.compile(r"(?P<method>.+)-(?P<config_hash>[0-9a-f]{8})-s(?P<seed>\d{1,18})")
 
@@ -95,20 +101,28 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def image_folder(name: str) -> Path | None:
-    """The folder that a dataset's name stands for (`folder:PATH`), a leading ~ expanded; None for named datasets."""
+def data_path(name: str) -> Path | None:
+    """The folder that a dataset's name stands for (`folder:PATH`, `parquet:PATH`), a leading ~ expanded; else None."""
+    kind, colon, path = name.partition(":")
     # not Path.expanduser, which raises where a home cannot be told
-    return Path(os.path.expanduser(name.removeprefix(FOLDER))) if name.startswith(FOLDER) else None  # noqa: PTH111
+    return Path(os.path.expanduser(path)) if kind + colon in (FOLDER, PARQUET) else None  # noqa: PTH111
+
+
+def at_path(name: str, path: object) -> str:
+    """`name` (`folder:PATH`, `parquet:PATH`) with another path."""
+    return f"{name.partition(':')[0]}:{path}"
 
 
 def dataset_label(section: Mapping[str, Any]) -> str:
-    """What tables call a dataset, from a config's `data`: its name, or folder:<last name>@<8 hex> of an image folder.
+    """What tables call a dataset, from a config's `data`: its name, with @<8 hex> of its content's hash if it has one.
 
-    The fingerprint tells folders apart that have the same name; the path is this machine's and no one else's.
+    The fingerprint tells folders apart that have the same name; of a path only the last name is shown, as the rest is
+    this machine's and no one else's.
     """
     name, fingerprint = str(section["name"]), str(section.get("fingerprint", ""))
-    folder = image_folder(name)
-    return f"{FOLDER}{folder.name}@{fingerprint[:8]}" if folder else name
+    path = data_path(name)
+    shown = at_path(name, path.name) if path else name
+    return f"{shown}@{fingerprint[:8]}" if path or fingerprint else shown
 
 
 def weights_label(source: str, digest: str) -> str:
