@@ -45,7 +45,7 @@ def content(value: Any, root: Path) -> bytes:
         path = value.get("path")
         if value.get("bytes") is None and path is not None:
             if "::" not in path:
-                return (root / path).read_bytes()
+                return Path(root, path).read_bytes()
             with _library("fsspec").open(path, "rb") as file:  # zip://cat/1.jpg::/home/me/photos.zip
                 return bytes(file.read())
         value = value.get("bytes")
