@@ -119,7 +119,8 @@ def _make_stem_small(model: Any, name: str) -> None:
         conv.padding = fresh.padding
     present = [place for place in POOLS if place in dict(model.named_modules())]
     for place in present:
-        model.set_submodule(place, nn.Identity())
+        parent, _, name = place.rpartition(".")
+        setattr(model.get_submodule(parent), name, nn.Identity())
     model.small_stem = (first, present)
 
 
