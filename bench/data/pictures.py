@@ -10,10 +10,14 @@ no part of a folder's fingerprint, which is of names and bytes: runs keep their 
 - Transparent parts show white, as on a page, not the colours that are stored below them.
 - Of several frames or pages the first is taken, and `decode` says so.
 - Colour profiles are not applied.
+
+What is too large for Pillow, or HEIC, is refused. Of images beyond LARGE pixels one is in memory at a time, however
+many threads decode.
 """
 
 import contextlib
 import io
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 
@@ -29,6 +33,9 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 VERSION = 2
 AT_ONCE = 256  # images in memory
+LARGE = 50_000_000  # pixels: 200 MB as Pillow holds them, and as much again while they are converted
+_ONE_LARGE = threading.Lock()
+HEIC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})  # major brands of such a file's first box
 FEW_BITS = 12  # an integer image of more, whose values need no more than these, is not white at its maximum
 SAMPLE_FORMAT, PHOTOMETRIC = 339, 262  # TIFF tags
 SIGNED, WHITE_IS_ZERO = 2, 0  # their values
@@ -55,11 +62,27 @@ def decode(content: bytes, size: int) -> tuple[Pixels, bool]:
     Resized on its shorter side, centre crop. Raises ValueError if it cannot tell what is black and white, and nearly
     anything if the file is damaged.
     """
-    with Image.open(io.BytesIO(content)) as image:
+    with _opened(content) as image:
         picture = _rgb(image)
         several = _has_more(image)
-    picture = tv.center_crop(tv.resize(picture, [size], antialias=True), [size])
+        picture = tv.center_crop(tv.resize(picture, [size], antialias=True), [size])
     return np.asarray(picture).transpose(2, 0, 1), several
+
+
+@contextlib.contextmanager
+def _opened(content: bytes) -> Iterator[Image.Image]:
+    """An image file. Raises ValueError if it is empty, HEIC, or has more pixels than Pillow reads."""
+    if not content:
+        raise ValueError("an empty file")
+    if content[4:8] == b"ftyp" and content[8:12] in HEIC:
+        raise ValueError("HEIC, which is not read: save it as JPEG or PNG")
+    try:
+        opened = Image.open(io.BytesIO(content))
+    except Image.DecompressionBombError:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 10**6
+        raise ValueError(f"more than {most:.0f} megapixels, the most that are read: save it smaller") from None
+    with opened as image, _ONE_LARGE if image.width * image.height > LARGE else contextlib.nullcontext():
+        yield image
 
 
 def _has_more(image: Image.Image) -> bool:
@@ -94,7 +117,7 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("RGBA", "RGBa", "LA", "PA") or transparent is not None:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _from_deep_gray(image: Image.Image, white_is_zero: bool, transparent: object) -> Image.Image:
