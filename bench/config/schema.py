@@ -13,7 +13,7 @@ from methods import METHODS, MethodConfig
 
 SECTIONS = ("method", "data", "backbone", "augment", "optim", "train", "eval")
 TABLES = ("augment.view2.", "backbone.args.")  # settings of settings: the key has one part more
-FILLED_IN = ("fingerprint", "weights_hash")  # no user sets them
+FILLED_IN = ("fingerprint", "weights_hash", "data_fingerprint")  # no user sets them
 PROTOCOL: Literal[1] = 1  # version of the evaluation protocol; part of every run's identity
 
 

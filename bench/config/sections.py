@@ -136,3 +136,17 @@ class EvalConfig(Group):
     """Neighbours of the kNN probe; 0: 200, or 20 on training sets of less than 10,000 images."""
     every_epochs: int = Field(1, ge=1)
     """Epochs between diagnostics on the validation split."""
+    data: str = ""
+    """Judge on this labelled data set (of `bench list datasets`, or folder:PATH), not on the one that is trained on,
+    e.g. where that has no labels. Its images are normalised as those of training."""
+    data_fingerprint: str = ""
+    """Hash of that folder's content, filled in by the program."""
+
+
+def judged_on(data: DataConfig, evaluation: EvalConfig) -> DataConfig:
+    """On what encoders are judged that are trained on `data`: the same, unless eval.data names another data set."""
+    if not evaluation.data:
+        return data
+    return DataConfig(
+        name=evaluation.data, size=data.size, skip_bad=data.skip_bad, fingerprint=evaluation.data_fingerprint
+    )

@@ -31,7 +31,7 @@ def of_split(split: Split, part: str) -> list[str]:
         )
     labels: dict[str, set[int]] = defaultdict(set)
     for digest, label in zip(split.digests, split.labels.tolist(), strict=False):
-        labels[digest].add(label)
+        labels[digest] |= {label} if label >= 0 else set()
     if split.digests and n - len(labels) >= MANY * n:
         lines.append(f"{n - len(labels)} of {n} {part} images are copies (the same bytes) of others")
     if torn := [i for i, digest in enumerate(split.digests) if len(labels[digest]) > 1]:

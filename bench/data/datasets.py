@@ -76,7 +76,7 @@ DATASETS = {
     ),
     FOLDER_PATH: Entry(
         "image folder",
-        "PATH/train/<class>/* and PATH/test/<class>/* (or val/), any image size",
+        "PATH/train/<class>/* and PATH/test/<class>/* (or val/), any image size; unlabelled images in PATH/unlabeled/",
         None,
         "bench.data.image_files:read",
     ),
@@ -122,12 +122,21 @@ class Dataset:
 
     Raises UserError if many test images are training images, or some are unreadable."""
 
+    @property
+    def diagnosed(self) -> Tensor:
+        """int64 [n]: the images for diagnostics that need no label: those of validation; without labels every tenth."""
+        import torch
+
+        n = len(self.images)
+        return self.validation if self.classes else torch.arange(0, n, round(1 / VALIDATION_SHARE) if n > 100 else 1)
+
 
 def load(config: DataConfig, data_dir: Path) -> Dataset:
     """The dataset `config.name` with images of `config.size` pixels; downloads and caches go to `data_dir`.
 
     Raises UserError, one line, if the name is unknown, or the data are missing, unreadable or too few.
     """
+    import numpy as np
     import torch
 
     from bench.data import checks
@@ -142,6 +151,8 @@ def load(config: DataConfig, data_dir: Path) -> Dataset:
         return test.images, test.labels
 
     def check() -> list[str]:
+        if not train.classes:
+            return checks.of_split(train, "training")
         test = read_test()
         return [
             *checks.of_split(train, "training"),
@@ -149,7 +160,11 @@ def load(config: DataConfig, data_dir: Path) -> Dataset:
             *checks.of_both(train, test, config.name),
         ]
 
-    rest, validation = stratified(train.labels.numpy(), VALIDATION_SHARE, train.classes, config.name)
+    rest, validation = (
+        stratified(train.labels.numpy(), VALIDATION_SHARE, train.classes, config.name)
+        if train.classes
+        else (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64))
+    )
     return Dataset(
         name=config.name,
         classes=train.classes,
@@ -199,6 +214,11 @@ def fingerprint(name: str, classes: str = "", choice: Choice = NO_CHOICE) -> str
         given = next(f"data.{key}={value}" for key, value in choice._asdict().items() if value)
         raise UserError(f"{given}: {name} has no columns and no other splits; only {PARQUET}PATH and {HUB}NAME have")
     return folders.fingerprint(folders.read(name, classes)) if name.startswith(FOLDER) else ""
+
+
+def labelled(config: DataConfig) -> bool:
+    """Whether some of its images have labels; raises UserError as `fingerprint` does."""
+    return not config.name.startswith(FOLDER) or bool(folders.read(config.name, config.classes).classes)
 
 
 def pretraining_images(config: DataConfig) -> int:

@@ -1,11 +1,15 @@
 """Image folders by their files' names: which images there are, of which classes, and the identity of it all.
 
 A class is a folder in train/ and in test/ (or val/); its images are the files below it, at any depth, whose names end
-as an image's (EXTENSIONS). Names with a leading dot do not count. Links are followed, and each file counts once: by
-device and inode, so that neither a link that leads back nor a second name makes two images of one. A file that would
-belong to two classes, or to both splits, is refused, and so is a link that leads nowhere. Whatever else is left out
-(second names, pipes and devices, files that are no images) is named in `Folder.remarks`. Names of classes are compared
-in Unicode's composed form (NFC), which is not what all file systems store.
+as an image's (EXTENSIONS). Images without a label, for pre-training alone, are those in unlabeled/, beside train/ or in
+it (unless the test images have a class of that name). Where there are no classes at all, they are those in train/, or
+in the folder itself if that has images and none of these folders; test images are not looked for then.
+
+Names with a leading dot do not count. Links are followed, and each file counts once: by device and inode, so that
+neither a link that leads back nor a second name makes two images of one. A file that would belong to two classes, or
+to both splits, is refused, and so is a link that leads nowhere. Whatever else is left out (second names, pipes and
+devices, files that are no images) is named in `Folder.remarks`. Names of classes are compared in Unicode's composed
+form (NFC), which is not what all file systems store.
 """
 
 import contextlib
@@ -14,7 +18,7 @@ import os
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +31,8 @@ EXTENSIONS = frozenset(  # that Pillow reads
     {".apng", ".avif", ".bmp", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpf", ".jpg"}
     | {".jpx", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
 )
+UNLABELED = "unlabeled"  # a folder of images that have no class
+NO_LABEL = -1
 HASHED_BYTES = 10**9  # of an image folder's content, for its identity
 
 
@@ -36,7 +42,7 @@ class Folder:
 
     name: str  # folder:PATH
     root: Path
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # none: there are no labels
     train: tuple[tuple[str, int], ...]  # path below root, label
     test: tuple[tuple[str, int], ...]
     sizes: Mapping[str, int]  # bytes, of every file in train and test
@@ -57,6 +63,7 @@ class Listing:
     """One split: what lies below its folder. All names are paths below the folder of both splits: train/cat/1.png."""
 
     classes: dict[str, list[str]] = field(default_factory=dict)  # a class's folder -> its images, sorted
+    unlabeled: list[str] = field(default_factory=list)  # images of no class, sorted
     files: dict[File, str] = field(default_factory=dict)
     repeated: list[str] = field(default_factory=list)  # links, hard or not, to what is listed already
     special: list[str] = field(default_factory=list)  # pipes, sockets, devices
@@ -90,26 +97,56 @@ def read(name: str, classes: str = "") -> Folder:
     if not root.is_dir():
         raise UserError(f"{name}: there is no such folder")
     tests = [part for part in ("test", "val") if (root / part).is_dir()]
-    if not (root / "train").is_dir() or not tests:
-        raise UserError(f"{name}: expected PATH/train/<class>/* and PATH/test/<class>/* (or PATH/val/<class>/*)")
     try:
         wanted = listed(classes)
-        train, test = listing(root / "train", wanted), listing(root / tests[0], wanted)
+        test = listing(root / tests[0], wanted) if tests else Listing()
+        train = training(root, test.classes, wanted)
         if lacking := sorted((wanted or frozenset()) - set(map(_composed, train.classes))):
             raise UserError(f"train/ lacks {len(lacking)} of the classes of data.classes={classes}: {few(lacking)}")
-        check(train, test, tests[0])
+        if train.classes or not train.unlabeled:
+            if not (root / "train").is_dir() or not tests:
+                raise UserError(
+                    "expected PATH/train/<class>/* and PATH/test/<class>/* (or PATH/val/<class>/*), or images without "
+                    f"labels in PATH/{UNLABELED}/ or in PATH itself"
+                )
+            check(train, test, tests[0])
+        elif len(train.unlabeled) < 2:
+            raise UserError("has 1 image, at least 2 are needed")
     except OSError as error:
         raise UserError(f"{name}: cannot list {error.filename}: {error.strerror}") from None
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
     labels = {_composed(class_name): label for label, class_name in enumerate(train.classes)}
+    parts = (train, test) if labels else (train,)
     pairs = [
         tuple((file, labels[_composed(class_name)]) for class_name, files in part.classes.items() for file in files)
-        for part in (train, test)
+        for part in parts
     ]
-    sizes = {path: file.size for part in (train, test) for file, path in part.files.items()}
-    remarks = (*train.remarks(), *test.remarks(), *_oddities(train, test, tests[0]))
-    return Folder(name, root, tuple(labels), pairs[0], pairs[1], sizes, remarks)
+    sizes = {path: file.size for part in parts for file, path in part.files.items()}
+    remarks = [line for part in parts for line in part.remarks()]
+    if labels:
+        remarks += _oddities(train, test, tests[0])
+    elif tests:
+        remarks.append(f"{tests[0]}/ is not looked at, as no training image has a class")
+    unlabeled = tuple((file, NO_LABEL) for file in train.unlabeled)
+    return Folder(name, root, tuple(labels), (*pairs[0], *unlabeled), pairs[1] if labels else (), sizes, tuple(remarks))
+
+
+def training(root: Path, tested: Collection[str], wanted: frozenset[str] | None) -> Listing:
+    """What there is to train on in an image folder, tested on the classes `tested`. Wants and raises as `listing`."""
+    train, beside = root / "train", root / UNLABELED
+    found = listing(train, wanted) if train.is_dir() else Listing()
+    if UNLABELED in found.classes and UNLABELED not in tested:
+        found.unlabeled += found.classes.pop(UNLABELED)
+    bare = not found.classes and not found.unlabeled
+    if beside.is_dir():
+        found.unlabeled += _list_class(beside, _above(root), found, root)
+    elif bare and train.is_dir():
+        found.loose.clear()
+        found.unlabeled += _list_class(train, _above(root), found, root)
+    elif bare and not tested and any(_is_image(entry) for entry in _visible(root)):
+        found.unlabeled += _list_class(root, _above(root.parent), found, root)
+    return found
 
 
 def listing(split: Path, wanted: frozenset[str] | None = None) -> Listing:
@@ -118,12 +155,11 @@ def listing(split: Path, wanted: frozenset[str] | None = None) -> Listing:
     Raises OSError, and UserError on a file of two classes.
     """
     found = Listing()
-    above = {_identity(folder) for folder in (split, *split.resolve().parents)}  # links to these lead back
     for entry in sorted(_visible(split), key=lambda entry: entry.name):
         if wanted is not None and _composed(entry.name) not in wanted:
             continue
         if entry.is_dir():
-            found.classes[entry.name] = _list_class(Path(entry.path), set(above), found)
+            found.classes[entry.name] = _list_class(Path(entry.path), _above(split), found, split.parent)
         else:
             _status(entry, split.parent)  # a link that leads nowhere might have been a class
             found.loose.append(_below(entry, split.parent))
@@ -161,15 +197,16 @@ def fingerprint(folder: Folder) -> str:
     digest = hashlib.sha256()
     for file in files:
         digest.update(os.fsencode(file) + b"\0%d\n" % folder.sizes[file])
+    for file in sorted(file for file, label in folder.train if label == NO_LABEL):
+        digest.update(os.fsencode(file) + b"\0unlabeled\n")
     for file in files[:: 1 + sum(folder.sizes[file] for file in files) // HASHED_BYTES]:
         with contextlib.suppress(OSError):  # unreadable: told when it is decoded
             digest.update(hashlib.sha256((folder.root / file).read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 
-def _list_class(folder: Path, entered: set[tuple[int, int]], found: Listing) -> list[str]:
-    """Images below a class's folder, sorted. `entered`: folders that are not to be entered (again)."""
-    top = folder.parent.parent
+def _list_class(folder: Path, entered: set[tuple[int, int]], found: Listing, top: Path) -> list[str]:
+    """Images below a class's folder, sorted, as paths below `top`. `entered`: folders not to be entered (again)."""
     own: dict[File, str] = {}
     folders, links = [folder], list[os.DirEntry[str]]()  # what is real is listed before what is linked to
     while folders or links:
@@ -185,7 +222,7 @@ def _list_class(folder: Path, entered: set[tuple[int, int]], found: Listing) -> 
                     links.append(entry)
                 else:
                     folders.append(Path(entry.path))
-            elif Path(entry.name).suffix.lower() not in EXTENSIONS:
+            elif not _is_image(entry):
                 found.foreign.append(name)
             elif not stat.S_ISREG(status.st_mode):
                 found.special.append(name)
@@ -214,6 +251,16 @@ def _status(entry: os.DirEntry[str], top: Path) -> os.stat_result:
         if entry.is_symlink():
             raise UserError(f"the link {few([_below(entry, top)])} leads nowhere ({error.strerror})") from None
         raise
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    """By its name."""
+    return os.path.splitext(entry.name)[1].lower() in EXTENSIONS  # noqa: PTH122 (pathlib takes several times as long)
+
+
+def _above(folder: Path) -> set[tuple[int, int]]:
+    """The folder and those that it lies in: links to these lead back."""
+    return {_identity(each) for each in (folder, *folder.resolve().parents)}
 
 
 def _identity(folder: Path) -> tuple[int, int]:

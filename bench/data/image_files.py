@@ -39,6 +39,8 @@ def read(config: DataConfig, data_dir: Path) -> tuple[Split, Callable[[], Split]
         return replace(found, names=tuple(name for name, _ in files if name not in unreadable))
 
     def load_test() -> Split:
+        if not folder.classes:
+            raise UserError(f"{config.name} has no labels, and no test images with it")
         test = split("test", folder.test)
         if test.skipped:
             names = few([name for name, _ in test.skipped])

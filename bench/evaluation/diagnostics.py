@@ -59,14 +59,14 @@ def feature_std(features: Tensor) -> Tensor:
 def diagnose(
     method: Method, dataset: Dataset, augment: Augmentation, seed: int, device: torch.device, team: Team = ALONE
 ) -> dict[str, float]:
-    """alignment, uniformity of normalised z = g(f(x)); effective_rank, feature_std of f(x); on validation.
+    """alignment, uniformity of normalised z = g(f(x)); effective_rank, feature_std of f(x); on `diagnosed`.
 
-    Of more than 5,000 validation images, 5,000 evenly spaced ones. f(x) is of the centre view, z of two augmented
+    Of more than 5,000 such images, 5,000 evenly spaced ones. f(x) is of the centre view, z of two augmented
     views (uniformity: their mean), with the same draws at every call, so that a run's curves are comparable.
     In eval mode, without gradient or autocast: no parameter, buffer or training flag is changed. Raises
     RuntimeError on features that are not finite.
     """
-    index = dataset.validation
+    index = dataset.diagnosed
     if len(index) > MAX_IMAGES:
         index = index[torch.linspace(0, len(index) - 1, MAX_IMAGES).long()]
     centre = features(method.backbone, dataset.images, index, dataset.mean, dataset.std, device, team)  # [n, D]
@@ -91,7 +91,7 @@ def diagnose(
 
 def rank_bound(method: Method, dataset: Dataset) -> int:
     """min(n, D): the largest effective rank that `diagnose` can find."""
-    return min(len(dataset.validation), MAX_IMAGES, method.feature_dim)
+    return min(len(dataset.diagnosed), MAX_IMAGES, method.feature_dim)
 
 
 def is_collapsed(effective_rank: float, most: int, knn_top1: float | None, n_classes: int) -> bool:

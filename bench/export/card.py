@@ -126,7 +126,7 @@ def _backbone(run: Trained) -> str:
 
 def _accuracy(run: Trained, result: Result) -> str:
     """This encoder's accuracies with intervals over test images; of several seeds, the mean over them."""
-    n_test = len(run.dataset.load_test()[1])
+    n_test = len(run.judged_on.load_test()[1])
     seeds = [found.metrics for found in _same_configuration(run)]
     lines = ["| | this encoder |" + " mean over seeds |" * (len(seeds) > 1)]
     lines.append("|---|---:|" + "---:|" * (len(seeds) > 1))
@@ -173,7 +173,7 @@ def _command(run: Trained, result: Result) -> str:
 def _overrides(result: Result) -> Iterable[tuple[str, str]]:
     """What was changed of the preset; a folder of images without its place on this machine."""
     for key, value in result.overrides.items():
-        path = data_path(value) if key == "data.name" else None
+        path = data_path(value) if key in ("data.name", "eval.data") else None
         value = Path(value).name if key == "data.classes" else value
         yield printable(key), at_path(value, path.name) if path else printable(value)
 

@@ -102,23 +102,23 @@ def chosen(experiment: Path, tables: Tables) -> Iterator[tuple[str, RunDir]]:
 def look(title: str, run: Trained) -> Seen:
     """The neighbours and the map of one run, on a GPU if there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    encoder, data = run.encoder.to(device), run.dataset
+    encoder, data, own = run.encoder.to(device), run.judged_on, run.dataset
     images, labels = data.load_test()
     mapped = spread(labels, MAPPED)
     found = neighbours(run, images, labels, device)
     shown = torch.cat([images[found.queries, None], data.images[found.nearest]], dim=1)  # [q, 1 + k, 3, S, S]
     right = f"{int(found.right.sum())} of {found.right.numel()} right"
     panel = Panel(f"{title}: {right}", framed(shown, found.right), ["test", *map(str, range(1, NEAREST + 1))])
-    of_test = features(encoder, images, mapped, data.mean, data.std, device)
+    of_test = features(encoder, images, mapped, own.mean, own.std, device)
     return Seen(title, panel, placed(of_test.cpu()), labels[mapped].numpy(), data.classes, len(images))
 
 
 def neighbours(run: Trained, images: Tensor, labels: Tensor, device: torch.device) -> Neighbours:
     """Of some test images (uint8 [M, 3, S, S], labels [M]), among the labelled training images."""
-    data = run.dataset
+    data, own = run.judged_on, run.dataset
     bank, queries = torch.cat([data.train, data.validation]), spread(labels, QUERIES)
-    of_bank = unit(features(run.encoder, data.images, bank, data.mean, data.std, device))
-    of_queries = unit(features(run.encoder, images, queries, data.mean, data.std, device))
+    of_bank = unit(features(run.encoder, data.images, bank, own.mean, own.std, device))
+    of_queries = unit(features(run.encoder, images, queries, own.mean, own.std, device))
     nearest = bank[(of_queries @ of_bank.T).topk(min(NEAREST, len(bank)), dim=1).indices.cpu()]
     return Neighbours(queries, nearest, data.labels[nearest] == labels[queries, None])
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from bench import backbone
 from bench.config.schema import RunConfig
+from bench.config.sections import judged_on
 from bench.data import datasets
 from bench.data.datasets import Dataset
 from bench.errors import UserError
@@ -24,6 +25,8 @@ class Trained:
     encoder: nn.Module
     """Images [N, 3, S, S] -> features [N, D]; on the CPU, in eval mode."""
     dataset: Dataset
+    judged_on: Dataset
+    """The data set of the probes, `dataset` unless eval.data names another."""
 
 
 def load(record: RunRecord, data_dir: Path) -> Trained:
@@ -39,4 +42,6 @@ def load(record: RunRecord, data_dir: Path) -> Trained:
             f"config.json does not belong to {run.run_id}: it was edited, or written by another version of the program"
         )
     encoder = backbone.load(run.encoder)
-    return Trained(record, config, seed, encoder, datasets.load(config.data, data_dir))
+    dataset = datasets.load(config.data, data_dir)
+    judged = datasets.load(judged_on(config.data, config.eval), data_dir) if config.eval.data else dataset
+    return Trained(record, config, seed, encoder, dataset, judged)

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.config.encoders import EncoderConfig, described
 from bench.config.schema import RunConfig, parse_overrides
-from bench.config.sections import DataConfig
+from bench.config.sections import DataConfig, EvalConfig, judged_on
 from bench.data import datasets
 from bench.errors import UserError, few, unknown
 from bench.evaluation import EVALUATIONS, Evaluation, ask, parse
@@ -19,7 +19,7 @@ from bench.runs.evaluations import Asked
 from bench.runs.identity import RUN_NAME, completed
 from bench.runs.work import Judging, Work
 
-OWN = "own"  # the data set that a run was trained on
+OWN = "own"  # the data set that a run was judged on when its training ended
 DATA = "data.skip_bad"  # the one setting that is of the data, not of an evaluation
 
 
@@ -129,11 +129,11 @@ class EvaluationRequest(Request):
 
             wanted: dict[DataConfig, list[Evaluation]] = {}
             for run in open_runs:
-                data = completed(run["config"])["data"]
-                own = DataConfig(**{**data, "size": sizes.get(run["run_id"], data["size"])})
-                wanted.setdefault(own, [])  # it tells how images are normalised
+                data, own = completed(run["config"])["data"], _own(run["config"])
+                size = sizes.get(run["run_id"], own.size)
+                wanted.setdefault(DataConfig(**{**data, "size": size}), [])  # it tells how images are normalised
                 for asked in self.asked:
-                    other = DataConfig(**{**asked.data, "size": own.size}) if asked.data else own
+                    other = DataConfig(**{**(asked.data or own.model_dump()), "size": size})
                     wanted.setdefault(other, []).append(EVALUATIONS[asked.evaluation](**asked.settings))
             warnings += read_datasets(wanted, self.data_dir)
         try:
@@ -175,7 +175,7 @@ def request(
     if not done:
         raise UserError(f"{experiment.name}: none of its {len(others)} runs is done, so there is nothing to judge")
     notes = [f"{len(others)} runs are not done, and left out: {few(others)}"] * bool(others)
-    own = {_identity(completed(run["config"])["data"]) for run in done}
+    own = {_identity(_own(run["config"]).model_dump()) for run in done}
     here = [each.model_copy(update={"data": {}}) if own == {_identity(each.data)} else each for each in asked]
     encoders = described_encoders(options)
     return EvaluationRequest(
@@ -210,7 +210,7 @@ def beside(request: Request, encoders: Mapping[str, Mapping[str, str]]) -> list[
     )
     described = described_encoders(options)
     judged = EvaluationRequest(
-        planned=_beside(first, described, {_identity(run["config"]["data"]) for run in request.planned}),
+        planned=_beside(first, described, {_identity(_own(run["config"]).model_dump()) for run in request.planned}),
         encoders=described,
         results=request.results,
         data_dir=request.data_dir,
@@ -236,6 +236,12 @@ def _beside(
         own = {"run_id": name, "method": name, "seed": 0, "config_hash": "", "overrides": {"source": each.source}}
         found.append({**first, **own})
     return found
+
+
+def _own(config: Mapping[str, Any]) -> DataConfig:
+    """The data set on which a run of this config.json was judged at its end."""
+    whole = completed(config)
+    return judged_on(DataConfig(**whole["data"]), EvalConfig(**whole["eval"]))
 
 
 def _identity(data: Mapping[str, Any]) -> str:

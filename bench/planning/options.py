@@ -88,7 +88,7 @@ class EvaluateOptions(MachineOptions):
     evaluations: str = Field("linear,knn", json_schema_extra={"flag": "--with"})
     """Evaluations, separated by commas; see `bench list evaluations`."""
     data: str = "own"
-    """Data sets, separated by commas; own: the one that a run was trained on."""
+    """Data sets, separated by commas; own: the one that a run was trained on (or its eval.data)."""
     set: dict[str, str] = {}
     """NAME.KEY=VALUE: change a setting of an evaluation, e.g. few.draws=3."""
     encoder: dict[str, str] = {}

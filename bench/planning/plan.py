@@ -115,18 +115,24 @@ def _with_hashes(
     """The config with the content's hash of what it names by a path: a folder of images, weights to begin with."""
     config = settled(resolve(settings, overrides), overrides)
     evaluation.parse(config.eval.at_end)
-    data, backbone = config.data, config.backbone
+    data, backbone, judged = config.data, config.backbone, config.eval
     if data.name == FOLDER_PATH:
         raise UserError(
             f"data.name={data.name}: this preset is for a folder of images of yours: --set data.name={FOLDER}..., with "
             "train/<class>/ and test/<class>/ (or val/) in it"
         )
     name, classes = datasets.located(data.name, "data.name="), place(data.classes)
-    found_hash = fingerprint(name, classes, Choice.of(data))
-    data = data.model_copy(update={"name": name, "classes": classes, "fingerprint": found_hash})
+    content = fingerprint(name, classes, Choice.of(data))
+    data = data.model_copy(update={"name": name, "classes": classes, "fingerprint": content})
+    if judged.data:
+        other = datasets.located(judged.data, "eval.data=")
+        where = {"data": other, "data_fingerprint": fingerprint(other, "", Choice())}
+        if tuple(where.values()) == (name, content):  # what is trained on: as if it were not named
+            where = dict.fromkeys(where, "")
+        judged = judged.model_copy(update=where)
     if backbone.weights:
         backbone = found(backbone, data.size)
-    return config.model_copy(update={"data": data, "backbone": backbone})
+    return config.model_copy(update={"data": data, "backbone": backbone, "eval": judged})
 
 
 def _weights(config: BackboneConfig, size: int) -> BackboneConfig:

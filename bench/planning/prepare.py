@@ -9,7 +9,7 @@ import torch
 from bench import backbone
 from bench.config import presets
 from bench.config.schema import RunConfig
-from bench.config.sections import DataConfig
+from bench.config.sections import DataConfig, judged_on
 from bench.data import datasets
 from bench.errors import UserError
 from bench.evaluation import EVALUATIONS, Evaluation, parse
@@ -50,30 +50,31 @@ def prepare(
     """
     warnings = []
     built = set(proven)
-    loaded: dict[str, datasets.Dataset] = {}
+    loaded: dict[DataConfig, datasets.Dataset] = {}
     for run in {run["config_hash"]: run for run in planned}.values():
         config = RunConfig(**run["config"])
-        key = config.data.model_dump_json()
-        if key not in loaded:
-            loaded[key] = datasets.load(config.data, data_dir)
-            warnings += _remarks(loaded[key])
+        for data in (config.data, _judged_on(config)):
+            if data not in loaded:
+                loaded[data] = datasets.load(data, data_dir)
+                warnings += _remarks(loaded[data])
+        own, judged = loaded[config.data], loaded[judged_on(config.data, config.eval)]
         for name in parse(config.eval.at_end):
-            EVALUATIONS[name]().check(loaded[key])
-        if (own := architecture(config.model_dump(mode="json"))) not in built or config.train.accumulate > 1:
+            EVALUATIONS[name]().check(judged)
+        network = architecture(config.model_dump(mode="json"))
+        if network not in built or config.train.accumulate > 1:
             made: Any = backbone.create(config.backbone, config.data.size)
             if config.train.accumulate > 1:
-                _check_accumulate(config, made, len(loaded[key].classes))
-            built.add(own)
+                _check_accumulate(config, made, len(own.classes))
+            built.add(network)
             if config.backbone.weights:
                 warnings += [f"{config.backbone.weights}: {line}" for line in made.weights_told]
-        size = len(loaded[key].images)
+        size = len(own.images)
         if config.train.batch_size > size:
             raise UserError(
-                f"train.batch_size={config.train.batch_size}: {loaded[key].name} has {size} pre-training images; "
+                f"train.batch_size={config.train.batch_size}: {own.name} has {size} pre-training images; "
                 f"use a batch of 2 to {size}"
             )
-        own_images = loaded[key]
-        n_labelled = len(own_images.train) + len(own_images.validation)
+        n_labelled = len(judged.train) + len(judged.validation)
         cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
         lines = [
             *told(config, run["overrides"], presets.values(run["preset"], run["method"])),
@@ -96,3 +97,20 @@ def _check_accumulate(config: RunConfig, network: torch.nn.Module, n_classes: in
             f"({len(names)} layers, {names[0]} first), whose statistics are of the batch and would be of a slice: "
             "use --devices-per-run N, where they stay the batch's, or a smaller train.batch_size"
         )
+
+
+def _judged_on(config: RunConfig) -> DataConfig:
+    """The data set that a run's encoder is to be judged on. Raises UserError where labels are missing."""
+    judged = judged_on(config.data, config.eval)
+    if not datasets.labelled(judged):
+        asked = f"eval.data={judged.name}" if config.eval.data else f"data.name={config.data.name}"
+        raise UserError(
+            f"{asked}: its images have no labels to judge encoders by; name a labelled data set with --set "
+            "eval.data=NAME, e.g. eval.data=cifar10 or eval.data=folder:PATH"
+        )
+    if METHODS[config.method_name].uses_labels and not datasets.labelled(config.data):
+        raise UserError(
+            f"method {config.method_name}: learns from labels, which {config.data.name} lacks; leave it out, or train "
+            "it on a labelled data set in another experiment"
+        )
+    return judged

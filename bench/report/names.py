@@ -3,6 +3,7 @@
 import re
 
 from bench.data.datasets import DATASETS
+from bench.runs.identity import PROBED_ON
 from bench.tables.evaluated import Measure
 from methods import NAMES
 
@@ -17,7 +18,8 @@ def entry_name(entry: str) -> str:
 
 def dataset_name(label: str) -> str:
     """ "cifar10" -> "CIFAR-10"; a folder, and a set that is not listed, keep what the tables call them."""
-    return DATASETS[label].title if label in DATASETS else label
+    names = label.split(PROBED_ON)
+    return PROBED_ON.join(DATASETS[name].title if name in DATASETS else name for name in names)
 
 
 def measure_name(measure: Measure) -> str:

@@ -39,7 +39,7 @@ class Asked(Stored):
     settings: dict[str, Any] = Field(default_factory=dict)
     """Those that are not its defaults: a setting that a later version adds means by default what was before."""
     data: dict[str, Any] = Field(default_factory=dict)
-    """A config's `data` without `size`: the data set; {}: the one that the run was trained on."""
+    """A config's `data` without `size`: the data set; {}: the one that the run was judged on at its end."""
 
     @property
     def dataset(self) -> str:

@@ -39,6 +39,8 @@ ADDED: dict[str, Any] = {
     "optim.beta2": 0.999,
     "optim.decay_embeddings": True,
     "method.freeze_patch_embed": False,
+    "eval.data": "",
+    "eval.data_fingerprint": "",
 }
 """Dotted key of a setting that the first version did not have -> its value that means "as before"."""
 
@@ -46,6 +48,7 @@ PATHS = {
     "data.name": "data.fingerprint",
     "data.classes": "data.fingerprint",
     "backbone.weights": "backbone.weights_hash",
+    "eval.data": "eval.data_fingerprint",
 }
 """Dotted key of a setting that may be a path -> that of its content's hash, "" if it is none. The content counts."""
 
@@ -53,6 +56,7 @@ FOLDER = "folder:"  # and a path: an image folder as a dataset
 FOLDER_PATH = f"{FOLDER}PATH"  # how lists write that, and presets that leave the path to their users
 PARQUET = "parquet:"  # and a path: a folder of parquet files
 HUB = "hf:"  # and a name on the Hugging Face Hub
+PROBED_ON = ", probed on "  # between the two datasets of a run
 
 RUN_NAME = re.compile(r"(?P<method>.+)-(?P<config_hash>[0-9a-f]{8})-s(?P<seed>\d{1,18})")
 
@@ -78,6 +82,8 @@ def config_hash(config: Mapping[str, Any]) -> str:
         _remove(values, "data.classes")
     if values["backbone"].get("weights_hash"):
         _remove(values, "backbone.weights")
+    if values["eval"].get("data_fingerprint"):
+        values["eval"]["data"] = "folder"
     text = json.dumps(values, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -113,12 +119,16 @@ def at_path(name: str, path: object) -> str:
     return f"{name.partition(':')[0]}:{path}"
 
 
-def dataset_label(section: Mapping[str, Any]) -> str:
+def dataset_label(section: Mapping[str, Any], evaluation: Mapping[str, Any] | None = None) -> str:
     """What tables call a dataset, from a config's `data`: its name, with @<8 hex> of its content's hash if it has one.
 
     The fingerprint tells folders apart that have the same name; of a path only the last name is shown, as the rest is
-    this machine's and no one else's.
+    this machine's and no one else's. With the config's `eval`, what they call a run's data: "stl10, probed on cifar10"
+    where it is judged on another set.
     """
+    if evaluation and evaluation.get("data"):
+        judged = {"name": evaluation["data"], "fingerprint": evaluation.get("data_fingerprint", "")}
+        return f"{dataset_label(section)}{PROBED_ON}{dataset_label(judged)}"
     name, fingerprint = str(section["name"]), str(section.get("fingerprint", ""))
     path = data_path(name)
     shown = at_path(name, path.name) if path else name

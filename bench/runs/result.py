@@ -54,7 +54,7 @@ class Accuracies(Part):
     val_linear_top1: Percent | None = None
     val_knn_top1: Percent | None = None
     online_linear_top1: Percent | None = None
-    """Of the layer trained beside the method, on the test images; None where nothing was trained."""
+    """Of the layer trained beside the method, on test images; None where nothing was trained, and with eval.data."""
 
 
 class Diagnostics(Part):

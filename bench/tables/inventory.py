@@ -223,7 +223,7 @@ def _identity(planned: Mapping[str, Any]) -> dict[str, Any] | None:
     names = {"dataset": config.get("data"), "backbone": config.get("backbone")}
     found = {key: section.get("name") for key, section in names.items() if isinstance(section, dict)}
     if isinstance(found.get("dataset"), str) and found["dataset"]:
-        found["dataset"] = dataset_label(config["data"])
+        found["dataset"] = dataset_label(config["data"], config.get("eval"))
     if isinstance(found.get("backbone"), str) and found["backbone"]:
         found["backbone"] = backbones.label(found["backbone"], config["backbone"].get("args"))
     found |= {key: planned.get(key) for key in ("method", "config_hash", "preset")}

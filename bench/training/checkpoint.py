@@ -1,6 +1,7 @@
 """Checkpoints: whole or not at all, verified when read, the previous one kept."""
 
 import io
+import logging
 import pickle
 import struct
 import uuid
@@ -14,6 +15,9 @@ import torch
 from bench.errors import UserError
 from bench.files import sync_directory, write_atomic
 from bench.runs.store import RunDir
+from bench.team import Team
+
+log = logging.getLogger("bench")
 
 DAMAGED = (ValueError, RuntimeError, EOFError, struct.error, zlib.error, zipfile.BadZipFile)  # of a zip file
 
@@ -55,6 +59,28 @@ def discard(run: RunDir) -> None:
     run.checkpoint.unlink(missing_ok=True)
     run.previous_checkpoint.unlink(missing_ok=True)
     run.checkpoint.with_name("checkpoint.damaged.pt").unlink(missing_ok=True)
+
+
+def load_together(run: RunDir, team: Team) -> dict[str, Any] | None:
+    """The newest undamaged checkpoint; the first process looks for it, and the others read what it found.
+
+    Raises RuntimeError if one of them sees another.
+    """
+    state: dict[str, Any] | None = None
+
+    def find() -> int | None:
+        nonlocal state
+        state, problems = load(run)
+        for problem in problems:
+            log.warning("%s: %s", run.run_id, problem)
+        return state["step"] if state else None
+
+    step = team.first(find)
+    if team.rank and step is not None:
+        state, _ = load(run)
+        if state is None or state["step"] != step:
+            raise RuntimeError(f"{run.checkpoint}: rank {team.rank} sees another one than rank 0")
+    return state
 
 
 def misfit(name: str, error: Exception) -> UserError:

@@ -73,8 +73,8 @@ def at_end(job: Trainer, claim: Claim, should_stop: Callable[[], bool]) -> Outco
     subject = Subject(
         name=job.dir.run_id,
         backbone=job.method.backbone,
-        dataset=dataset,
-        dataset_label=dataset_label(config.data.model_dump()),
+        dataset=job.judged_on,
+        dataset_label=dataset_label(config.data.model_dump(), config.eval.model_dump()),
         mean=dataset.mean,
         std=dataset.std,
         size=config.data.size,
@@ -93,7 +93,7 @@ def at_end(job: Trainer, claim: Claim, should_stop: Callable[[], bool]) -> Outco
         made = carry_out(asked, subject, EvaluationFiles(job.dir.evaluations, asked.key), attempt, claim)
         found |= made.metrics()
     measured = diagnostics.diagnose(job.method, dataset, job.augment, job.seed, job.device, job.team)
-    online = job.online.top1(subject.test.features, subject.test.labels) if job.epochs else None
+    online = job.online.top1(subject.test.features, subject.test.labels) if job.online and job.epochs else None
     metrics = Metrics(**found, **measured, online_linear_top1=online, loss=last.get("loss"))
 
     def save() -> None:
@@ -101,7 +101,7 @@ def at_end(job: Trainer, claim: Claim, should_stop: Callable[[], bool]) -> Outco
         backbone.save(job.method.backbone, job.dir.encoder, config.backbone)
 
     job.team.first(save)
-    most, n_classes = diagnostics.rank_bound(job.method, dataset), len(dataset.classes)
+    most, n_classes = diagnostics.rank_bound(job.method, dataset), len(job.judged_on.classes)
     return Outcome(
         metrics=metrics,
         collapsed=diagnostics.is_collapsed(measured["effective_rank"], most, metrics.test_knn_top1, n_classes),

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from bench import backbone
-from bench.config.sections import DataConfig, EvalConfig
+from bench.config.sections import DataConfig, EvalConfig, judged_on
 from bench.config.views import AugmentConfig
 from bench.data import datasets
 from bench.data.split import Channels
@@ -106,6 +106,8 @@ class _Judged:
     std: Channels
     size: int
     data: DataConfig
+    label: str
+    """What tables call its data."""
     eval: EvalConfig
     augment: AugmentConfig
     threads: int
@@ -117,7 +119,7 @@ class _Judged:
             name=self.name,
             backbone=self.backbone,
             dataset=dataset(DataConfig(**{**section, "size": self.size}), orders.data_dir),
-            dataset_label=dataset_label(section),
+            dataset_label=dataset_label(section) if asked.data else self.label,
             mean=self.mean,
             std=self.std,
             size=self.size,
@@ -148,9 +150,18 @@ def _of_run(run: store.RunDir, orders: Orders) -> _Judged:
     if told != planned:
         raise UserError(f"{run.encoder} is of another run: its backbone is {told}, the run's {planned}")
     images = dataset(config.data, orders.data_dir)
-    size, threads = config.data.size, config.train.threads
     return _Judged(
-        run.run_id, seed, network, images.mean, images.std, size, config.data, config.eval, config.augment, threads
+        name=run.run_id,
+        seed=seed,
+        backbone=network,
+        mean=images.mean,
+        std=images.std,
+        size=config.data.size,
+        data=judged_on(config.data, config.eval),
+        label=dataset_label(config.data.model_dump(), config.eval.model_dump()),
+        eval=config.eval,
+        augment=config.augment,
+        threads=config.train.threads,
     )
 
 
@@ -160,6 +171,7 @@ def _foreign(folder: Path) -> _Judged:
     except ValueError as error:
         raise UserError(f"{folder}: {error}") from None
     sections = encoder.judged_as
+    judging = EvalConfig(**sections["eval"])
     return _Judged(
         name=encoder.name,
         seed=0,
@@ -167,8 +179,9 @@ def _foreign(folder: Path) -> _Judged:
         mean=encoder.mean,
         std=encoder.std,
         size=encoder.size,
-        data=DataConfig(**sections["data"]),
-        eval=EvalConfig(**sections["eval"]),
+        data=judged_on(DataConfig(**sections["data"]), judging),
+        label=dataset_label(sections["data"], sections["eval"]),
+        eval=judging,
         augment=AugmentConfig(**sections["augment"]),
         threads=sections["train"]["threads"],
     )

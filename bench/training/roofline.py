@@ -43,7 +43,8 @@ def _calls(job: Trainer, views: tuple[Tensor, Tensor]) -> dict[tuple[Any, ...], 
     compiled = [module for module in job.method.modules() if "forward" in module.__dict__]
     forwards = [module.__dict__.pop("forward") for module in compiled]
     job.forward(*views, job.labels[: len(views[0])])  # uncompiled, so that the hooks see all
-    job.online.seen.clear()
+    if job.online:
+        job.online.seen.clear()
     for module, forward in zip(compiled, forwards, strict=True):
         module.forward = forward
     for hook in hooks:

@@ -172,7 +172,8 @@ def _passes(job: Trainer, views: tuple[Tensor, Tensor], labels: Tensor, budget: 
         loss.backward()
         wait(job.device)
         times.append((between - started, time.perf_counter() - between))
-        job.online.seen.clear()
+        if job.online:
+            job.online.seen.clear()
     forward, backward = zip(*times, strict=True)
     return statistics.median(forward), statistics.median(backward)
 

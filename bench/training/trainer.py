@@ -60,18 +60,21 @@ class Trainer:
         run: RunDir,
         attempt: Mapping[str, Any] | None = None,
         team: Team = ALONE,
+        judged_on: Dataset | None = None,
     ) -> None:
+        """`judged_on`: what the encoder is judged on where it is not `dataset`; then no layer learns beside it."""
         self.config, self.seed, self.dataset, self.device, self.dir = config, seed, dataset, device, run
         self.team = team
         if (parts := team.world * config.train.accumulate) > config.train.batch_size:
             raise UserError(f"train.batch_size={config.train.batch_size}: fewer than a run's {parts} devices x slices")
+        self.judged_on = judged_on or dataset
         n_classes = len(dataset.classes)
         self.method = build_method(config, seed, n_classes).to(device)
         self.layout = memory_format(self.method.backbone, device)
         self.method.to(memory_format=self.layout)
         self.compiled = config.train.compile and compile_backbones(self.method, config, device, self.layout, team)
         self.method.gather = team.gather
-        self.online = OnlineProbe(self.method, n_classes, seed, device, team)
+        self.online = None if judged_on else OnlineProbe(self.method, n_classes, seed, device, team)
         groups = self.method.param_groups()
         self.optimizer = optim.build(groups, config.optim, backbone.embeddings(self.method.backbone).values())
         self.augment = Augmentation(config.augment, config.data.size, dataset.mean, dataset.std)
@@ -175,7 +178,8 @@ class Trainer:
             torch.nn.utils.clip_grad_norm_(trained, config.optim.clip_norm)  # of the whole gradient, on every device
         self.optimizer.step()
         self.method.after_step(self.step / (self.epochs * self.steps_per_epoch))
-        self.online.step(labels, config.train.accumulate)
+        if self.online:
+            self.online.step(labels, config.train.accumulate)
         self.step += 1
         return {name: value.detach() for name, value in logged.items()}
 
@@ -226,14 +230,15 @@ class Trainer:
         return row
 
     def _diagnose(self) -> dict[str, float]:
-        data, network = self.dataset, self.method.backbone
-        measured = diagnostics.diagnose(self.method, data, self.augment, self.seed, self.device, self.team)
-        bank = protocol.features(network, data.images, data.train, data.mean, data.std, self.device, self.team)
-        queries = protocol.features(network, data.images, data.validation, data.mean, data.std, self.device, self.team)
+        own, data, network = self.dataset, self.judged_on, self.method.backbone
+        measured = diagnostics.diagnose(self.method, own, self.augment, self.seed, self.device, self.team)
+        bank = protocol.features(network, data.images, data.train, own.mean, own.std, self.device, self.team)
+        queries = protocol.features(network, data.images, data.validation, own.mean, own.std, self.device, self.team)
         train_labels, labels = data.labels[data.train], data.labels[data.validation]
         k = protocol.default_k(self.config.eval, len(data.train) + len(data.validation))
         measured["val_knn_top1"] = knn_top1(bank, train_labels, queries, labels, k, len(data.classes))
-        measured["online_linear_top1"] = self.online.top1(queries, labels)
+        if self.online:
+            measured["online_linear_top1"] = self.online.top1(queries, labels)
         return measured
 
     def _save(self, claim: Claim) -> None:
@@ -244,8 +249,8 @@ class Trainer:
         return {
             "method": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict() if self.optimizer else None,
-            "online": self.online.layer.state_dict(),
-            "online_optimizer": self.online.optimizer.state_dict(),
+            "online": self.online.layer.state_dict() if self.online else None,
+            "online_optimizer": self.online.optimizer.state_dict() if self.online else None,
             "step": self.step,
             "losses": self.losses,
             "last_loss": self.last_loss,
@@ -257,14 +262,15 @@ class Trainer:
         self.method.load_state_dict(state["method"])
         if self.optimizer:
             self.optimizer.load_state_dict(state["optimizer"])
-        self.online.layer.load_state_dict(state["online"])
-        self.online.optimizer.load_state_dict(state["online_optimizer"])
+        if self.online:
+            self.online.layer.load_state_dict(state["online"])
+            self.online.optimizer.load_state_dict(state["online_optimizer"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.losses, self.last_loss = state["losses"], state["last_loss"]
 
     def _resume(self) -> list[dict[str, Any]]:
         """Take up the newest checkpoint, and forget what was logged after it; returns what was before. UserError."""
-        state = self._load()
+        state = checkpoint.load_together(self.dir, self.team)
         if state is not None:
             try:
                 self._take_up(state)
@@ -280,21 +286,3 @@ class Trainer:
         content = "".join(dump_json(row, indent=None) for row in kept).encode()
         self.team.first(lambda: write_atomic(self.dir.metrics, content))
         return kept
-
-    def _load(self) -> dict[str, Any] | None:
-        """The newest undamaged checkpoint; the first process looks for it, and the others read what it found."""
-        state: dict[str, Any] | None = None
-
-        def find() -> int | None:
-            nonlocal state
-            state, problems = checkpoint.load(self.dir)
-            for problem in problems:
-                log.warning("%s: %s", self.dir.run_id, problem)
-            return state["step"] if state else None
-
-        step = self.team.first(find)
-        if self.team.rank and step is not None:
-            state, _ = checkpoint.load(self.dir)
-            if state is None or state["step"] != step:
-                raise RuntimeError(f"{self.dir.checkpoint}: rank {self.team.rank} sees another one than rank 0")
-        return state

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from bench.config import backbones
+from bench.config.sections import judged_on
 from bench.errors import Interrupted, UserError
 from bench.files import dump_json, parse_json, write_atomic
 from bench.runs import provenance, store
@@ -157,8 +158,10 @@ def _to_the_end(
     many = f"{team.world} devices, the first " if team.world > 1 else ""
     network = backbones.label(config.backbone.name, config.backbone.args)
     log.info("%s on %s%s, %d threads, %s", run.run_id, many, device, config.train.threads, network)
-    dataset = judging.dataset(config.data, orders.data_dir)
-    job = trainer.Trainer(config, seed, dataset, device, run, attempt, team)
+    dataset, other = judging.dataset(config.data, orders.data_dir), None
+    if config.eval.data:
+        other = judging.dataset(judged_on(config.data, config.eval), orders.data_dir)
+    job = trainer.Trainer(config, seed, dataset, device, run, attempt, team, other)
     team.meet()  # one may have read the data faster than another
     live = LiveLog(orders.log if team.rank == 0 else (), run, planned)
     try:
@@ -171,7 +174,7 @@ def _to_the_end(
         live.close()
     result = Result(
         **{key: planned[key] for key in ("schema", "run_id", "experiment", "method", "preset", "seed", "config_hash")},
-        dataset=dataset_label(planned["config"]["data"]),
+        dataset=dataset_label(planned["config"]["data"], planned["config"]["eval"]),
         backbone=network,
         protocol=config.protocol,
         overrides=planned["overrides"],

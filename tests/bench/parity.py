@@ -81,7 +81,8 @@ def after(steps: int, run: Trainer) -> dict[str, Tensor]:
         index = torch.arange(step * BATCH, (step + 1) * BATCH) % 320
         logged = run._train_step(index, 0, step)
     found = {f"method.{name}": value for name, value in run.method.state_dict().items()}
-    found |= {f"online.{name}": value for name, value in run.online.layer.state_dict().items()}
+    if run.online:
+        found |= {f"online.{name}": value for name, value in run.online.layer.state_dict().items()}
     found |= {f"grad.{name}": p.grad for name, p in run.method.named_parameters() if p.grad is not None}
     found |= {f"loss.{name}": value for name, value in logged.items()}
     return {name: value.detach().cpu().clone() for name, value in found.items()}

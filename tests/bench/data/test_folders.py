@@ -4,9 +4,11 @@ import os
 import shutil
 import socket
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from image_folders import CLASSES, config, make_folder, message, picture
 from PIL import Image
 
@@ -268,3 +270,54 @@ def test_names_that_are_no_text_are_escaped(folder: Path, data_dir: Path) -> Non
     assert "train/cat/\\x1b[31m.png (no image that can be read), train/cat/a\\nb.png" in line
     datasets.load(config(folder, skip_bad=True), data_dir).check()
     assert len(datasets.load(config(folder, skip_bad=True), data_dir).images) == 60
+
+
+# images without labels
+
+
+@pytest.mark.parametrize("place", ["unlabeled", "train/unlabeled", "train/unlabeled/of/any/depth"])
+def test_images_in_unlabeled_are_for_pre_training_alone(folder: Path, data_dir: Path, place: str) -> None:
+    before = datasets.fingerprint(f"folder:{folder}")
+    (folder / place).mkdir(parents=True)
+    for i in range(5):
+        picture(500 + i).save(folder / place / f"{i}.png")
+    found = datasets.load(config(folder), data_dir)
+    assert found.classes == CLASSES
+    assert Counter(found.labels.tolist()) == {0: 20, 1: 20, 2: 20, -1: 5}
+    assert not set(torch.cat([found.train, found.validation]).tolist()) & set(range(60, 65))
+    assert datasets.fingerprint(f"folder:{folder}") != before
+
+
+def test_a_class_may_be_called_unlabeled_where_the_test_images_have_it(folder: Path) -> None:
+    for part in ("train", "test"):
+        (folder / part / "cat").rename(folder / part / "unlabeled")
+    assert "unlabeled" in folders.read(f"folder:{folder}").classes
+
+
+@pytest.mark.parametrize("place", [".", "train", "unlabeled", "train/unlabeled", "train/unlabeled/deep"])
+def test_a_folder_of_pictures_alone_has_no_labels_and_no_test(tmp_path: Path, data_dir: Path, place: str) -> None:
+    root = tmp_path / "x"
+    (root / place).mkdir(parents=True)
+    for i in range(7):
+        picture(i).save(root / place / f"{i}.png")
+    found = datasets.load(config(root), data_dir)
+    assert found.classes == () and found.labels.tolist() == [-1] * 7
+    assert found.diagnosed.tolist() == list(range(7)) and not len(found.train) and not len(found.validation)
+    assert found.check() == []
+    assert not datasets.labelled(config(root))
+    with pytest.raises(UserError, match="no labels"):
+        found.load_test()
+
+
+def test_classes_without_splits_are_not_taken_for_unlabelled_images(tmp_path: Path, data_dir: Path) -> None:
+    make_folder(tmp_path)
+    assert "or images without labels in PATH/unlabeled/" in message(config(tmp_path / "train"), data_dir)
+
+
+def test_a_name_whose_moved_label_changes_is_another_data_set(folder: Path) -> None:
+    """The same names and bytes, once of a class and once of none."""
+    for part in ("train", "test"):
+        (folder / part / "cat").rename(folder / part / "unlabeled")
+    before = folders.read(f"folder:{folder}")
+    labels = tuple((name, -1 if "unlabeled" in name else label) for name, label in before.train)
+    assert folders.fingerprint(replace(before, train=labels)) != folders.fingerprint(before)

@@ -145,3 +145,10 @@ def test_failed_and_unreadable_runs_are_retried_when_asked(tmp_path: Path) -> No
     done.result.write_text(dump_json(fake_result(done.run_id)))
     retry(TRAINING, [failed, damaged, done])
     assert [store.read_run(run).state for run in (failed, damaged, done)] == ["planned", "planned", "done"]
+
+
+def test_naming_the_data_that_is_trained_on_to_judge_on_changes_nothing() -> None:
+    (plain,), (named,) = (
+        plan.plan(["simclr"], [0], "quick", chosen, {}, "x") for chosen in ({}, {"eval.data": "digits"})
+    )
+    assert plain["config"] == named["config"]

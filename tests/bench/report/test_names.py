@@ -23,7 +23,12 @@ def test_a_method_is_called_what_its_paper_calls_it(method: str, name: str) -> N
 
 @pytest.mark.parametrize(
     ("label", "name"),
-    [("cifar10", "CIFAR-10"), ("fashion_mnist", "Fashion-MNIST"), ("folder:cats@01234567", "folder:cats@01234567")],
+    [
+        ("cifar10", "CIFAR-10"),
+        ("fashion_mnist", "Fashion-MNIST"),
+        ("folder:cats@01234567", "folder:cats@01234567"),
+        ("stl10, probed on cifar10", "STL-10, probed on CIFAR-10"),
+    ],
 )
 def test_a_dataset_is_called_what_readers_call_it(label: str, name: str) -> None:
     assert dataset_name(label) == name

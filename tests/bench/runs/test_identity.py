@@ -94,3 +94,12 @@ def test_of_weights_the_content_counts_and_not_the_place(config: dict[str, Any])
 )
 def test_weights_are_called_by_what_they_are(source: str, label: str) -> None:
     assert identity.weights_label(source, "0123abcd4567ef89") == label
+
+
+def test_the_data_to_judge_on_is_part_of_a_run_by_its_content(config: dict[str, Any]) -> None:
+    def hashed(**evaluation: str) -> str:
+        return identity.config_hash({**config, "eval": {**config["eval"], **evaluation}})
+
+    assert len({hashed(), hashed(data="cifar10"), hashed(data="cifar100")}) == 3
+    here, moved = (hashed(data=f"folder:/{place}/x", data_fingerprint="0123") for place in "ab")
+    assert here == moved != hashed(data="folder:/a/x", data_fingerprint="4567")

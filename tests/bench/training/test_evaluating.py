@@ -6,14 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from image_folders import picture
+from PIL import Image
 
+from bench.config.sections import DataConfig
 from bench.data import datasets
 from bench.errors import UserError
 from bench.evaluation import ask
 from bench.planning import plan
 from bench.runs import evaluations, store
 from bench.runs.claim import Claim, LostClaim
+from bench.runs.result import Result
 from bench.runs.store import RunDir
+from bench.tables.leaderboard import collect
 from bench.training import worker
 from bench.training.orders import Orders
 from bench.training.records import plan_of
@@ -99,3 +104,44 @@ def test_an_owner_that_lost_its_run_writes_no_evaluation(tmp_path: Path, monkeyp
     monkeypatch.setattr(Claim, "check", lambda self: (_ for _ in ()).throw(LostClaim("lost")))
     work([run])
     assert not run.result.exists() and not (run.evaluations.exists() and names(run))
+
+
+def test_what_was_trained_without_labels_is_judged_on_another_data_set(tmp_path: Path) -> None:
+    """The same pixels as digits with labels: normalised alike, judged alike, and the tables name both sets."""
+    digits = datasets.load(DataConfig(name="digits", size=8), tmp_path)
+    (tmp_path / "pictures").mkdir()
+    for i, image in enumerate(digits.images):
+        Image.fromarray(image[0].numpy()).save(tmp_path / "pictures" / f"{i:04}.png")
+    found: list[Result] = []
+    for data in ({}, {"data.name": f"folder:{tmp_path / 'pictures'}", "eval.data": "digits"}):
+        (run,) = plan.write(plan.plan(["random", "simclr"], [0], "quick", {**TINY, **data}, {}, "x")[:1], tmp_path)
+        work([run])
+        result = store.read_run(run).result
+        assert result is not None
+        found.append(result)
+    named, unlabelled = (each.metrics for each in found)
+    assert unlabelled.test_linear_top1 == named.test_linear_top1
+    assert unlabelled.val_knn_top1 == named.val_knn_top1
+    label = found[1].dataset
+    assert label.startswith("folder:pictures@") and label.endswith(", probed on digits")
+    assert set(collect(tmp_path, ["x"]).leaderboard["dataset"]) == {"digits", label}
+
+
+def test_training_without_labels_and_resuming_it_have_no_layer_beside(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    for i in range(40):
+        picture(i).save(tmp_path / "pictures" / f"{i:04}.png")
+    name = f"folder:{tmp_path / 'pictures'}"
+    chosen = {**TINY, "train.batch_size": "20", "train.epochs": "2", "data.name": name, "eval.data": "digits"}
+    (run,) = plan.write(plan.plan(["simclr"], [0], "quick", chosen, {}, "x"), tmp_path)
+    stops = iter([False, False, False, True])  # in the second epoch
+    paths = [str(run.path)]
+    orders = Orders(runs=paths, data_dir=str(tmp_path), device="cpu", command="", commit="", dirty=False)
+    worker.work(orders, lambda: next(stops, False))
+    assert run.checkpoint.exists() and not run.result.exists()
+    worker.work(orders, lambda: False)
+    result = store.read_run(run).result
+    assert result is not None and result.metrics.online_linear_top1 is None
+    assert result.metrics.val_knn_top1 is not None and result.metrics.effective_rank is not None
+    last = run.history()[-1]
+    assert "online_linear_top1" not in last and last["val_knn_top1"] == result.metrics.val_knn_top1
