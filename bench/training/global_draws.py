@@ -3,7 +3,8 @@
 Every process draws for the whole batch, from one stream, and applies its part: what an image loses does not depend on
 the number of devices. That takes no message. On CPUs the draws are to the bit those of one process; on GPUs those of
 drop path are, while torch's dropout draws in a kernel of its own there, from the same distribution. What is drawn
-otherwise (within attention's kernels, by torch.rand) each process draws for itself.
+otherwise (within attention's kernels, by torch.rand), or for slices of a batch (`train.accumulate`), each process draws
+for itself.
 """
 
 from typing import TYPE_CHECKING
