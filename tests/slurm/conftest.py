@@ -24,6 +24,12 @@ on_code_change = "warn"
 [short]
 time = 2
 on_code_change = "warn"
+
+[whole]
+time = 2
+margin = 20
+cpus = 8
+on_code_change = "warn"
 """
 
 
