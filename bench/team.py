@@ -43,10 +43,10 @@ class Team:
         return parts
 
     def seed(self, step: int) -> int:
-        """From a step's seed: the seed of what this process draws for itself, not within `statistics`."""
+        """From a step's seed: the seed of what this process draws for itself, not within `whole_batch`."""
         return step
 
-    def statistics(self) -> AbstractContextManager[object]:
+    def whole_batch(self) -> AbstractContextManager[object]:
         """Within it, batch norm in training has the mean and variance, and dropout the draws, of the whole batch."""
         return nullcontext()
 

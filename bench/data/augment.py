@@ -58,8 +58,9 @@ class Augmentation:
         """
         n, _, height, width = images.shape
         drawn = [draw(view, whole or n, height, width, generator) for view in self.views]
-        chosen = part or slice(n)
-        both = Parameters(*(torch.cat([a[chosen], b[chosen]]) for a, b in zip(*drawn, strict=True)))
+        if part and whole > n:
+            drawn = [Parameters(*(values[part] for values in each)) for each in drawn]
+        both = Parameters(*(torch.cat(pair) for pair in zip(*drawn, strict=True)))
         views = _normalize_(apply(images, both, self.size), self.mean, self.std)
         return views[:n], views[n:]
 

@@ -33,7 +33,7 @@ from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined
 from bench.files import dump_json, parse_json
 from bench.team import ElsewhereError, Lost, Team
 from bench.training.global_draws import GlobalDraws
-from bench.training.global_norm import GlobalStatistics
+from bench.training.global_norm import WholeBatch
 
 T = TypeVar("T")
 
@@ -92,8 +92,8 @@ class Ranks(Team):
         self.draws.stream.manual_seed(step)
         return step ^ self.rank
 
-    def statistics(self) -> AbstractContextManager[object]:
-        return GlobalStatistics(self)
+    def whole_batch(self) -> AbstractContextManager[object]:
+        return WholeBatch(self)
 
     @torch.no_grad()
     def add_up(self, parameters: Iterable[Tensor]) -> None:

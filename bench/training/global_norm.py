@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bench.training.distributed import Ranks
 
 
-class GlobalStatistics(TorchFunctionMode):
+class WholeBatch(TorchFunctionMode):
     """Within it, batch norm and dropout in training are those of the whole batch.
 
     All layers come to it, also those that torch's convert_sync_batchnorm does not know or would change: heads that

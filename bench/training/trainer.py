@@ -136,7 +136,7 @@ class Trainer:
 
     def forward(self, x1: Tensor, x2: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The method's losses of two views [N, 3, S, S], in the run's precision; only `uses_labels` sees labels [N]."""
-        with autocast(self.device, self.config), self.team.statistics():
+        with autocast(self.device, self.config), self.team.whole_batch():
             logged: dict[str, Tensor] = self.method(x1, x2, labels) if self.method.uses_labels else self.method(x1, x2)
         return logged
 

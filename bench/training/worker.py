@@ -36,9 +36,11 @@ from bench.training.records import DISK_FULL, logging_to, note_failure, now, pla
 
 log = logging.getLogger("bench")
 
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+
 
 class StopRequest:
-    """Whether this worker was asked to stop: by SIGTERM, SIGINT, SIGUSR2, or by its parent's death.
+    """Whether this worker was asked to stop: by one of STOPS, or by its parent's death.
 
     The handler only notes the signal; the training loop asks after every step.
     """
@@ -46,11 +48,16 @@ class StopRequest:
     def __init__(self, parent: int) -> None:
         self.signal: int = 0
         self.parent = parent
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
+        for number in STOPS:
             signal.signal(number, self._note)
 
     def __call__(self) -> bool:
         return bool(self.signal) or bool(self.parent and os.getppid() != self.parent)
+
+    def over(self) -> None:
+        """There is nothing left to stop. Without this a late signal would kill Python while it ends."""
+        for number in STOPS:
+            signal.signal(number, signal.SIG_IGN)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.signal = number
@@ -225,6 +232,7 @@ def main() -> None:
     try:
         team = _team(orders)
         work(orders, stop, team)
+        stop.over()
         team.leave()
     except UserError as error:
         sys.exit(str(error))

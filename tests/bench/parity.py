@@ -144,7 +144,7 @@ def normalised(team: Team, device: str) -> dict[str, Tensor]:
     layer = nn.BatchNorm2d(5, dtype=torch.float64, device=device)
     with torch.no_grad():
         layer.weight.copy_(torch.rand(5, dtype=torch.float64, generator=draws))
-    with team.statistics():
+    with team.whole_batch():
         y = layer(x)
     y.backward(dy[part])
     assert x.grad is not None
@@ -162,12 +162,12 @@ def dropped(team: Team, device: str) -> dict[str, Tensor]:
     found = {}
     for name, layout in (("rows", torch.contiguous_format), ("channels last", torch.channels_last)):
         x = torch.ones(7, 5, 3, 3, device=device).to(memory_format=layout)[part].requires_grad_()
-        with team.statistics():
+        with team.whole_batch():
             y = layers(x)
         y.sum().backward()
         assert x.grad is not None
         found[f"{name}.y"], found[f"{name}.dx"] = (each.cpu() for each in team.gather(y.detach(), x.grad))
-    with team.statistics():
+    with team.whole_batch():
         windows = layers(torch.ones(7 * 4, 5, device=device)[4 * part.start : 4 * part.stop])  # 4 windows an image
     team.part(7 * 4, unit=4)
     found["windows.y"] = team.gather(windows)[0].cpu()

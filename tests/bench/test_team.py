@@ -10,8 +10,12 @@ from typing import Any
 import parity
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from bench import backbone
 from bench import team as module
+from bench.config.views import AugmentConfig
+from bench.data.augment import Augmentation
 from bench.team import ALONE
 
 RUN = """
@@ -54,10 +58,27 @@ def test_alone_a_process_is_given_back_what_it_gives() -> None:
     assert next(parameters) is x, "no parameter was looked at"
 
 
+def test_views_of_a_part_that_is_the_whole_take_no_operation_more() -> None:
+    operations: list[Counter[str]] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            operations[-1][function.name()] += 1
+            return function(*args, **kwargs or {})
+
+    images = torch.randint(0, 256, (7, 3, 8, 8), dtype=torch.uint8)
+    augment = Augmentation(AugmentConfig(), 8, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    for part in ((), (), (ALONE.part(7), 7)):  # the first call prepares what others use too
+        operations.append(Counter())
+        with Watch():  # type: ignore[no-untyped-call]
+            augment(images, torch.Generator().manual_seed(0), *part)
+    assert operations[1] == operations[2] != Counter()
+
+
 def test_a_step_on_one_device_asks_as_often_as_it_has_to_and_gets_no_work_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(parity.backbone, "create", lambda config, size: parity.Small())
+    monkeypatch.setattr(backbone, "create", lambda config, size: parity.Small())
     job = parity.job("byol", ALONE)
     index = torch.arange(parity.BATCH)
     job._train_step(index, 0, 0)
@@ -76,5 +97,5 @@ def test_a_step_on_one_device_asks_as_often_as_it_has_to_and_gets_no_work_for_it
     finally:
         sys.setprofile(None)
     # of the method's and of the probe's gradients, embeddings and logits; the rest once
-    assert asked == {"part": 1, "seed": 1, "statistics": 1, "gather": 2, "add_up": 2}
+    assert asked == {"part": 1, "seed": 1, "whole_batch": 1, "gather": 2, "add_up": 2}
     assert within == []

@@ -129,6 +129,12 @@ def test_a_signal_makes_a_worker_write_a_checkpoint_and_leave(
     assert store.read_run(run).state == "interrupted"
 
 
+def test_a_signal_that_comes_when_all_is_done_does_not_kill_a_worker_that_ends(handlers: None) -> None:
+    worker.StopRequest(parent=0).over()
+    for number in STOPS:
+        os.kill(os.getpid(), number)  # would end the tests
+
+
 @pytest.mark.slow
 def test_a_worker_process_that_was_told_to_stop_ends_well(tmp_path: Path) -> None:
     runs = planned(tmp_path, ["simclr"], train__epochs="1000", train__checkpoint_epochs="1000")
