@@ -15,9 +15,12 @@ class BYOLConfig(TeacherConfig):
     projector_out: int = Field(128, ge=1)
     """Dimension of the embeddings z, q and t."""
     predictor: PredictorKind = "mlp"
-    """mlp, linear (one matrix) or none (identity), as in RAFT's ablation."""
+    """mlp; mlp_no_bn (without batch norm); linear_bn (Linear - BatchNorm, the linear predictor of RAFT's authors at the
+    time of their paper); linear (one matrix, without batch norm); none (identity)."""
     predictor_hidden: int = Field(256, ge=1)
-    """Width of the mlp predictor's hidden layer."""
+    """Width of the hidden layer of mlp and mlp_no_bn."""
+    predictor_frozen: bool = False
+    """The predictor keeps its random initial weights."""
 
 
 class BYOL(Method):
@@ -27,7 +30,9 @@ class BYOL(Method):
     def __init__(self, backbone: nn.Module, config: BYOLConfig) -> None:
         super().__init__(backbone, config)
         self.projector = heads.mlp(self.feature_dim, config.projector_hidden, config.projector_out)
-        self.predictor = heads.predictor(config.predictor, config.projector_out, config.predictor_hidden)
+        self.predictor = heads.predictor(
+            config.predictor, config.projector_out, config.predictor_hidden, config.predictor_frozen
+        )
         self.teacher = Teacher(self.backbone, self.projector, config)
 
     def embeddings(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, ...]:

@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-PredictorKind = Literal["mlp", "linear", "none"]
+PredictorKind = Literal["mlp", "mlp_no_bn", "linear_bn", "linear", "none"]
+"""See methods.heads.predictor."""
 
 
 class MethodConfig(BaseModel):

@@ -1,5 +1,6 @@
 """Projectors and predictors."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -35,8 +36,19 @@ def deep_projector(inputs: int, hidden: int, outputs: int, layers: int) -> nn.Se
     return nn.Sequential(*blocks)
 
 
-def predictor(kind: PredictorKind, dim: int, hidden: int) -> nn.Module:
-    """h: [N, dim] -> [N, dim]. mlp: BYOL's head; linear: one matrix; none: the identity (the paper's ablation)."""
-    if kind == "mlp":
-        return mlp(dim, hidden, dim)
-    return nn.Linear(dim, dim, bias=False) if kind == "linear" else nn.Identity()
+def predictor(kind: PredictorKind, dim: int, hidden: int, frozen: bool = False) -> nn.Module:
+    """h: [N, dim] -> [N, dim]; frozen: with its initial weights for good, which gradients pass but do not move.
+
+    mlp: BYOL's head, Linear - BatchNorm - ReLU - Linear; mlp_no_bn: the same without the norm; linear_bn: Linear -
+    BatchNorm, the linear predictor of RAFT's authors at the time of their paper (commit d781be0 of their code);
+    linear: one matrix (their later code's has a bias too); none: the identity. Whatever h is, but for the identity,
+    another choice of the last layer's parameters is -h, as the paper's theorem needs.
+    """
+    layers: dict[PredictorKind, Callable[[], nn.Module]] = {
+        "mlp": lambda: mlp(dim, hidden, dim),
+        "mlp_no_bn": lambda: nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, dim)),
+        "linear_bn": lambda: nn.Sequential(nn.Linear(dim, dim, bias=False), BatchNorm(dim)),
+        "linear": lambda: nn.Linear(dim, dim, bias=False),
+        "none": nn.Identity,
+    }
+    return layers[kind]().requires_grad_(not frozen)

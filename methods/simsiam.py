@@ -19,9 +19,12 @@ class SimSiamConfig(MethodConfig):
     projector_layers: int = Field(2, ge=1)
     """Layers of the projector: 3 on ImageNet, 2 on CIFAR-10."""
     predictor: PredictorKind = "mlp"
-    """mlp (a bottleneck), linear (one matrix) or none (identity)."""
+    """mlp (a bottleneck), mlp_no_bn (without batch norm), linear_bn (Linear - BatchNorm), linear (one matrix) or none
+    (identity)."""
     predictor_hidden: int = Field(64, ge=1)
-    """Width of the mlp predictor's bottleneck: a quarter of projector_out in the paper."""
+    """Width of the bottleneck of mlp and mlp_no_bn: a quarter of projector_out in the paper."""
+    predictor_frozen: bool = False
+    """The predictor keeps its random initial weights (the paper's table 1, row b: it does not learn)."""
     predictor_constant_lr: bool = True
     """Keep the predictor's learning rate constant, as the paper does."""
 
@@ -35,7 +38,9 @@ class SimSiam(Method):
         self.projector = heads.deep_projector(
             self.feature_dim, config.projector_hidden, config.projector_out, config.projector_layers
         )
-        self.predictor = heads.predictor(config.predictor, config.projector_out, config.predictor_hidden)
+        self.predictor = heads.predictor(
+            config.predictor, config.projector_out, config.predictor_hidden, config.predictor_frozen
+        )
 
     def forward(self, x1: Tensor, x2: Tensor) -> dict[str, Tensor]:
         z1, z2 = self.embed(x1), self.embed(x2)  # [n, D], one forward pass a view
@@ -48,7 +53,7 @@ class SimSiam(Method):
     def param_groups(self) -> list[dict[str, Any]]:
         encoder = [*self.backbone.parameters(), *self.projector.parameters()]
         predictor = {
-            "params": [*self.predictor.parameters()],
+            "params": [p for p in self.predictor.parameters() if p.requires_grad],
             "constant_lr": self.config.predictor_constant_lr,
         }
         return [{"params": encoder}, predictor]

@@ -39,6 +39,7 @@ ADDED: dict[str, Any] = {
     "optim.beta2": 0.999,
     "optim.decay_embeddings": True,
     "method.freeze_patch_embed": False,
+    "method.predictor_frozen": False,
     "eval.data": "",
     "eval.data_fingerprint": "",
 }

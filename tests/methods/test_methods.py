@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -10,15 +10,16 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from methods import METHODS
+from methods import METHODS, heads
 from methods.base import Method, Teacher
 from methods.byol import BYOL
-from methods.config import TeacherConfig
+from methods.config import PredictorKind, TeacherConfig
 from methods.losses import normalize, squared_distance
 from methods.raft import RAFT
 
 WITH_TEACHER = [name for name, cls in METHODS.items() if issubclass(cls.Config, TeacherConfig)]
 WITH_PREDICTOR = [name for name, cls in METHODS.items() if "predictor" in cls.Config.model_fields]
+KINDS = get_args(PredictorKind)
 TRAINED = [name for name in METHODS if name != "random"]
 TEACHERS = {"raft", "byol", "byol_prime", "moco_v3", "dino"}
 
@@ -104,12 +105,40 @@ def test_the_initial_backbone_is_the_same_for_every_method(name: str) -> None:
     assert all(torch.equal(value, expected[key]) for key, value in build(name).backbone.state_dict().items())
 
 
-@pytest.mark.parametrize(("name", "kind"), [*itertools.product(WITH_PREDICTOR, ["mlp", "linear", "none"])])
+@pytest.mark.parametrize(("name", "kind"), [*itertools.product(WITH_PREDICTOR, KINDS)])
 def test_every_predictor_kind_trains(name: str, kind: str) -> None:
     method = build(name, predictor=kind)
     method(*views())["loss"].backward()
-    n_layers = sum(isinstance(module, nn.Linear) for module in method.get_submodule("predictor").modules())
-    assert n_layers == {"mlp": 2, "linear": 1, "none": 0}[kind]
+    layers = [type(module) for module in method.get_submodule("predictor").modules()]
+    counts = sum(layer is nn.Linear for layer in layers), sum(issubclass(layer, nn.BatchNorm1d) for layer in layers)
+    assert counts == {"mlp": (2, 1), "mlp_no_bn": (2, 0), "linear_bn": (1, 1), "linear": (1, 0), "none": (0, 0)}[kind]
+
+
+@pytest.mark.parametrize("kind", ["mlp", "mlp_no_bn", "linear_bn", "linear"])
+def test_every_predictor_but_the_identity_has_a_mirrored_one(kind: PredictorKind) -> None:
+    """-h, which the theorem needs: the last layer, linear or an affine batch norm, with the other sign."""
+    h = heads.predictor(kind, 5, 7)
+    z = torch.randn(16, 5)
+    last = [module for module in h.modules() if [*module.parameters(recurse=False)]][-1]
+    with torch.no_grad():
+        for p in last.parameters():
+            p.normal_()  # a bias that is not 0
+    expected = -h(z)
+    with torch.no_grad():
+        for p in last.parameters():
+            p.neg_()
+    torch.testing.assert_close(h(z), expected)
+
+
+@pytest.mark.parametrize("name", WITH_PREDICTOR)
+def test_a_frozen_predictor_passes_gradients_and_is_not_trained(name: str) -> None:
+    method = build(name, predictor_frozen=True)
+    method(*views())["loss"].backward()
+    predictor = [*method.get_submodule("predictor").parameters()]
+    trained = {id(p) for group in method.param_groups() for p in group["params"]}
+    assert predictor and not trained & {id(p) for p in predictor}
+    assert all(p.grad is None for p in predictor)
+    assert all(p.grad is not None and p.grad.any() for p in method.backbone.parameters())
 
 
 # Teacher
