@@ -10,7 +10,7 @@ from hands import Cluster, bench, results, settings, states, wait_for
 from bench.runs.claim import ClaimFile, newest_claim
 
 pytestmark = pytest.mark.slurm
-EPOCHS = 60  # three accidents happen in the first half
+EPOCHS = 40  # three accidents happen in the first half
 ON = ["--on", "slurm", "--device", "cpu", "--cluster"]
 
 
@@ -35,7 +35,7 @@ def test_one_node_with_two_ranks_two_nodes_with_one_each_and_accidents(
     cluster: Cluster, slowly: None, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = [*settings(images, EPOCHS), "--method", "byol", "--devices-per-run", "2"]
-    monkeypatch.setenv("REST_SECONDS", "0.32")  # 300 times; a job of `whole` has 100 seconds, on nodes of its own
+    monkeypatch.setenv("REST_SECONDS", "0.48")  # 200 times; a job of `whole` has 100 seconds, on nodes of its own
     bench("sweep", *runs, "--experiment", "long", *ON, "whole", "--nodes", "2")
     monkeypatch.setenv("REST_SECONDS", "0.1")
     bench("sweep", *runs, "--experiment", "one", *ON, "test")
