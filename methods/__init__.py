@@ -14,6 +14,10 @@ METHODS = Registry(
         "barlow_twins": "methods.barlow_twins:BarlowTwins",
         "vicreg": "methods.vicreg:VICReg",
         "dino": "methods.dino:DINO",
+        "directpred": "methods.directpred:DirectPred",
+        "moco_v2": "methods.moco_v2:MoCoV2",
+        "nnclr": "methods.nnclr:NNCLR",
+        "lejepa": "methods.lejepa:LeJEPA",
         "random": "methods.baselines:RandomInit",
         "supervised": "methods.baselines:Supervised",
     }
@@ -29,6 +33,10 @@ NAMES = {
     "barlow_twins": "Barlow Twins",
     "vicreg": "VICReg",
     "dino": "DINO",
+    "directpred": "DirectPred",
+    "moco_v2": "MoCo v2",
+    "nnclr": "NNCLR",
+    "lejepa": "LeJEPA",
     "random": "untrained",
 }
 """What readers know a method by; one that is not listed is shown by its name in METHODS."""

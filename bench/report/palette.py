@@ -39,10 +39,14 @@ LOOKS = {  # Okabe & Ito's colours, then Tol's; references in grey and black
     "barlow_twins": Look("#332288", ">"),
     "vicreg": Look("#999933", "p"),
     "dino": Look("#882255", "h"),
+    "directpred": Look("#F0E442", "8"),
+    "moco_v2": Look("#44AA99", "d"),
+    "nnclr": Look("#AA4499", "*"),
+    "lejepa": Look("#661100", "H"),
     "random": Look("#808080", "X"),
     "supervised": Look("#000000", "P"),
 }
-SPARE_COLOURS = ("#44AA99", "#8C564B", "#AA4499", "#DDCC77", "#6699CC", "#661100")
+SPARE_COLOURS = ("#8C564B", "#DDCC77", "#6699CC", "#117733", "#4477AA", "#BB5566")
 SPARE_MARKERS = ("8", "d", "*", "H")
 
 

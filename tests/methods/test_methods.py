@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import timm
 import torch
+from scipy.integrate import trapezoid
+from scipy.linalg import sqrtm
 from torch import Tensor, nn
 
 from methods import METHODS, heads
@@ -21,7 +23,7 @@ WITH_TEACHER = [name for name, cls in METHODS.items() if issubclass(cls.Config, 
 WITH_PREDICTOR = [name for name, cls in METHODS.items() if "predictor" in cls.Config.model_fields]
 KINDS = get_args(PredictorKind)
 TRAINED = [name for name in METHODS if name != "random"]
-TEACHERS = {"raft", "byol", "byol_prime", "moco_v3", "dino"}
+TEACHERS = {"raft", "byol", "byol_prime", "moco_v3", "dino", "directpred", "moco_v2"}
 
 
 class TinyBackbone(nn.Sequential):
@@ -356,3 +358,125 @@ def test_moco_v3_trains_all_of_a_transformer_but_the_frozen_projection_of_patche
     frozen = {name for name, p in network.named_parameters() if id(p) not in trained}
     assert frozen == {"patch_embed.proj.weight", "patch_embed.proj.bias"}
     assert all((p.grad is None) == (name in frozen) for name, p in network.named_parameters())
+
+
+# The papers' losses and what they keep: DirectPred, MoCo v2, NNCLR, LeJEPA
+
+
+def unit(rows: Any) -> Any:
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def info_nce(query: Any, others: Any, right: Any, temperature: float) -> float:
+    """Mean of -log softmax, a query at a time; right: row of `others` that is each query's."""
+    total = 0.0
+    for i, q in enumerate(query):
+        scores = np.exp(others[i] @ q / temperature)
+        total -= math.log(scores[right[i]] / scores.sum()) / len(query)
+    return total
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_directpreds_loss_and_predictor_are_its_papers(seed: int) -> None:
+    """The predictor of a matrix square root, which needs no eigenvectors, after two steps."""
+    method = build("directpred", projector_out=5, epsilon=0.2)
+    x1, x2 = views(seed=seed)
+    teacher = method.get_submodule("teacher")
+    z1, z2, t1, t2 = in_numpy(method.embed(x1), method.embed(x2), teacher(x1), teacher(x2))
+    correlation, w = np.zeros((5, 5)), np.eye(5)
+    for _ in range(2):
+        expected = 0.0
+        for z, t in ((z1, t2), (z2, t1)):
+            expected += ((unit(z @ w) - unit(t)) ** 2).sum(axis=1).mean() / 2
+        assert method(x1, x2)["loss"].item() == pytest.approx(expected, rel=1e-4)
+        method.after_step(1.0)  # the teacher stays where it is
+        correlation = 0.3 * correlation + 0.7 * np.mean([np.outer(z, z) for z in (*z1, *z2)], axis=0)
+        w = np.real(sqrtm(correlation / np.linalg.norm(correlation, 2))) + 0.2 * np.eye(5)
+        np.testing.assert_allclose(method.get_buffer("predictor").numpy(), w, atol=2e-3)
+
+
+def test_directpreds_predictor_is_not_trained() -> None:
+    assert not any("predictor" in name for name, _ in build("directpred").named_parameters())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_moco_v2s_loss_and_queue_are_its_papers(seed: int) -> None:
+    method = build("moco_v2", queue=40, temperature=0.3)
+    x1, x2 = views(seed=seed)
+    teacher = method.get_submodule("teacher")
+    q1, q2, k1, k2 = map(unit, in_numpy(method.embed(x1), method.embed(x2), teacher(x1), teacher(x2)))
+    (queue,) = in_numpy(method.get_buffer("queue"))
+    for _ in range(2):
+        expected = 0.0
+        for q, k in ((q1, k2), (q2, k1)):
+            expected += info_nce(q, [np.vstack([key, queue]) for key in k], [0] * 16, 0.3) / 2
+        assert method(x1, x2)["loss"].item() == pytest.approx(expected, rel=1e-4)
+        queue = np.vstack([k1, k2, queue])[:40]
+        np.testing.assert_allclose(method.get_buffer("queue").numpy(), queue, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nnclrs_loss_and_support_set_are_its_papers(seed: int) -> None:
+    method = build("nnclr", support=40, temperature=0.3)
+    x1, x2 = views(seed=seed)
+    predictor = method.get_submodule("predictor")
+    z1, z2 = method.embed(x1), method.embed(x2)
+    p1, p2, z1, z2 = map(unit, in_numpy(predictor(z1), predictor(z2), z1, z2))
+    (support,) = in_numpy(method.get_buffer("support"))
+    for _ in range(2):
+        expected = 0.0
+        for z, p in ((z1, p2), (z2, p1)):
+            nearest = [support[((support - each) ** 2).sum(axis=1).argmin()] for each in z]
+            expected += info_nce(nearest, [p] * 16, range(16), 0.3) / 2
+        assert method(x1, x2)["loss"].item() == pytest.approx(expected, rel=1e-4)
+        support = np.vstack([z1, support])[:40]  # z1's neighbours are themselves in the second round
+        np.testing.assert_allclose(method.get_buffer("support").numpy(), support, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_lejepas_loss_is_its_papers(seed: int) -> None:
+    """Empirical characteristic functions in complex numbers, over both signs of t, a direction at a time."""
+    method = build("lejepa", projector_out=5, slices=3, sigreg=0.3)
+    x1, x2 = views(seed=seed)
+    z1, z2, directions = in_numpy(method.embed(x1), method.embed(x2), method.get_buffer("directions"))
+    np.testing.assert_allclose(np.linalg.norm(directions, axis=0), 1, rtol=1e-6)
+    t = np.linspace(-3, 3, 33)
+    statistics = []
+    for z in (z1, z2):
+        for a in directions.T:
+            ecf = np.exp(1j * np.outer(z @ a, t)).mean(axis=0)
+            statistics.append(16 * trapezoid(abs(ecf - np.exp(-(t**2) / 2)) ** 2 * np.exp(-(t**2) / 2), t))
+    mean = (z1 + z2) / 2
+    agreement = np.mean([(z1 - mean) ** 2, (z2 - mean) ** 2])
+    assert method(x1, x2)["loss"].item() == pytest.approx(0.3 * np.mean(statistics) + 0.7 * agreement, rel=1e-4)
+
+
+def test_lejepas_directions_are_others_at_every_step_and_the_same_for_the_same_step() -> None:
+    method, again = build("lejepa"), build("lejepa")
+    drawn = []
+    for step in range(4):
+        drawn.append(method.get_buffer("directions").clone())
+        method.after_step(step / 100_000)
+    assert not any(torch.equal(a, b) for i, a in enumerate(drawn) for b in drawn[:i])
+    torch.manual_seed(step)
+    again.after_step(step / 100_000)
+    assert torch.equal(again.get_buffer("directions"), method.get_buffer("directions"))
+
+
+@pytest.mark.parametrize("name", ["directpred", "moco_v2", "nnclr", "lejepa"])
+def test_gradients_are_finite_differences(name: str) -> None:
+    """Along the gradient of one layer's weights."""
+    method = build(name, **({"support": 8} if name == "nnclr" else {}))  # few: neighbours stay who they are
+    weight = next(method.projector.parameters())
+    x1, x2 = views()
+    state = {key: value.clone() for key, value in method.state_dict().items()}
+    method(x1, x2)["loss"].backward()
+    assert weight.grad is not None
+    direction = weight.grad / weight.grad.norm()
+    losses = []
+    for step in (2e-3, -2e-3):
+        method.load_state_dict(state)
+        with torch.no_grad():
+            weight.add_(step * direction)
+            losses.append(method(x1, x2)["loss"].item())
+    assert (losses[0] - losses[1]) / 4e-3 == pytest.approx(weight.grad.norm().item(), rel=5e-2)
