@@ -37,7 +37,7 @@ default_cfgs = {  # what timm's registry says of a model of ours: no weights to 
 def _small_resnet(**kwargs: Any) -> ResNet:
     """A ResNet of one BasicBlock a stage, 16 to 128 channels; a stem of 16, where timm's have 64."""
     model: Any = ResNet(cast(Any, BasicBlock), layers=(1, 1, 1, 1), channels=(16, 32, 64, 128), **kwargs)
-    model.conv1 = nn.Conv2d(3, 16, kernel_size=7, stride=2, padding=3, bias=False)
+    model.conv1 = nn.Conv2d(kwargs.get("in_chans", 3), 16, kernel_size=7, stride=2, padding=3, bias=False)
     model.bn1 = nn.BatchNorm2d(16)
     model.layer1 = nn.Sequential(BasicBlock(16, 16))
     model.init_weights()
@@ -50,8 +50,8 @@ def resnet10_small(pretrained: bool = False, **kwargs: Any) -> ResNet:
     return build_model_with_cfg(_small_resnet, "resnet10_small", pretrained, **kwargs)
 
 
-def create(config: BackboneConfig, size: int, what: str = "") -> nn.Module:
-    """A backbone: images [N, 3, size, size] -> pooled features [N, backbone.num_features].
+def create(config: BackboneConfig, size: int, what: str = "", channels: int = 3) -> nn.Module:
+    """A backbone: images [N, channels, size, size] -> pooled features [N, backbone.num_features].
 
     Its weights are those of config.weights, and then it has the attributes weights_hash (their content's) and
     weights_told (how they were found); or else the global random generator decides them. recreate() is the same
@@ -59,7 +59,7 @@ def create(config: BackboneConfig, size: int, what: str = "") -> nn.Module:
     the model does not have, an image size that it cannot take, and weights that are not its own or not those of
     config.weights_hash.
     """
-    model: Any = _untrained(config, size)
+    model: Any = _untrained(config, size, channels)
     if config.weights:
         what = what or f"backbone.weights={config.weights}"
         weights = find(encoders.parse(config.weights, "backbone.weights"), model, config, size, what)
@@ -71,34 +71,36 @@ def create(config: BackboneConfig, size: int, what: str = "") -> nn.Module:
     return cast(nn.Module, model)
 
 
-def _untrained(config: BackboneConfig, size: int) -> nn.Module:
+def _untrained(config: BackboneConfig, size: int, channels: int) -> nn.Module:
     """The network with weights that the global random generator decides."""
     backbones.check(config.name)
     if config.stem == "small" and not backbones.has_small_stem(config.name):
         raise backbones.without_small_stem(config.name)
     try:
-        model: Any = timm.create_model(config.name, pretrained=False, num_classes=0, **timm_arguments(config, size))
+        arguments = timm_arguments(config, size, channels)
+        model: Any = timm.create_model(config.name, pretrained=False, num_classes=0, **arguments)
         if config.stem == "small":
             _make_stem_small(model, config.name)
         if not config.zero_init:
             _start_residual_branches(model)
-        model.num_features = _feature_dim(model, size)
+        model.num_features = _feature_dim(model, size, channels)
     except Exception as error:  # timm's models say in many ways that they cannot take a size, or an argument
         reason = " ".join(str(error).split()) or type(error).__name__
         args = "".join(f" backbone.args.{key}={backbones.shown(value)}" for key, value in config.args.items())
         what = f"backbone.name={config.name}{' with' * bool(args)}{args}"
         raise UserError(f"{what}: cannot take {size} x {size} images ({reason})") from error
-    model.image_size = size
-    model.recreate = partial(_untrained, config, size)  # with weights of its own, e.g. for a teacher
-    model.architecture = (config.name, config.stem, size, config.args)  # by which an encoder is known again
+    model.image_size, model.image_channels = size, channels
+    model.recreate = partial(_untrained, config, size, channels)  # with weights of its own, e.g. for a teacher
+    model.architecture = (config.name, config.stem, size, config.args, channels)  # by which an encoder is known again
     return cast(nn.Module, model)
 
 
-def timm_arguments(config: BackboneConfig, size: int) -> dict[str, Any]:
-    """What timm's model is made with, beside its name, for images of `size` pixels."""
+def timm_arguments(config: BackboneConfig, size: int, channels: int = 3) -> dict[str, Any]:
+    """What timm's model is made with, beside its name, for images of `size` pixels and so many channels."""
     known = get_pretrained_cfg(config.name)
     fixed = known is not None and known.fixed_input_size  # e.g. by a ViT's position embedding
-    return {**({"img_size": size} if fixed else {}), **config.args}
+    bands = {"in_chans": channels} if channels != 3 else {}
+    return {**({"img_size": size} if fixed else {}), **bands, **config.args}
 
 
 def _make_stem_small(model: Any, name: str) -> None:
@@ -151,10 +153,10 @@ def frozen(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _feature_dim(model: nn.Module, size: int) -> int:
+def _feature_dim(model: nn.Module, size: int, channels: int) -> int:
     """D of the features [N, D] that the model really gives; timm's num_features omits some last layers."""
     with frozen(model):
-        features = model(torch.zeros(1, 3, size, size))
+        features = model(torch.zeros(1, channels, size, size))
     if features.ndim != 2:
         raise ValueError(f"its features are not pooled: shape {tuple(features.shape)}")
     return int(features.shape[1])
@@ -170,6 +172,8 @@ def save(backbone: nn.Module, path: Path, config: BackboneConfig) -> None:
         key: value.detach().cpu().clone(memory_format=contiguous) for key, value in backbone.state_dict().items()
     }
     metadata = {"format": "pt", "name": config.name, "stem": config.stem, "size": str(backbone.image_size)}
+    if backbone.image_channels != 3:
+        metadata["channels"] = str(backbone.image_channels)
     if config.args:
         metadata["args"] = json.dumps(config.args, sort_keys=True)
     write_atomic(path, _ordered(safetensors.torch.save(state, metadata)))
@@ -198,7 +202,7 @@ def load(path: Path) -> nn.Module:
     try:
         args = json.loads(metadata.get("args", "{}"))
         config = BackboneConfig.model_validate({"name": metadata["name"], "stem": metadata["stem"], "args": args})
-        backbone = create(config, int(metadata["size"]))
+        backbone = create(config, int(metadata["size"]), channels=int(metadata.get("channels", "3")))
         backbone.load_state_dict(state)
     except UserError:
         raise

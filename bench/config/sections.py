@@ -19,6 +19,9 @@ class DataConfig(Group):
     parquet files) or hf:NAME (a data set of the Hugging Face Hub)."""
     size: int = Field(ge=4)
     """Side of the square images, in pixels; other sizes are resized once and cached."""
+    channels: int = Field(3, ge=1, le=16)
+    """3: red, green, blue; 1: gray, which colours are made; others: bands of .npy and TIFF files in image folders. What
+    `augment` does to colours (hue, saturation, gray) has to be off but with 3."""
     skip_bad: bool = False
     """Leave out unreadable images of a folder (they are named and counted) instead of stopping."""
     classes: str = ""
@@ -148,5 +151,9 @@ def judged_on(data: DataConfig, evaluation: EvalConfig) -> DataConfig:
     if not evaluation.data:
         return data
     return DataConfig(
-        name=evaluation.data, size=data.size, skip_bad=data.skip_bad, fingerprint=evaluation.data_fingerprint
+        name=evaluation.data,
+        size=data.size,
+        channels=data.channels,
+        skip_bad=data.skip_bad,
+        fingerprint=evaluation.data_fingerprint,
     )

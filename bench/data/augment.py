@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from bench.config.views import AugmentConfig, ViewConfig
-
-Channels = tuple[float, float, float]
+from bench.data.split import Channels
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # as torchvision's ColorJitter numbers them
 NO_CHANGE = (1.0, 1.0, 1.0, 0.0)  # the factors that leave an image as it is
@@ -51,7 +50,7 @@ class Augmentation:
     def __call__(
         self, images: Tensor, generator: torch.Generator, part: slice | None = None, whole: int = 0
     ) -> tuple[Tensor, Tensor]:
-        """uint8 [N, 3, H, W] on any device -> two normalised float32 views [N, 3, size, size] on that device.
+        """uint8 [N, C, H, W] on any device -> two normalised float32 views [N, C, size, size] on that device.
 
         The images may be a `part` of a batch of `whole` ones: their views are those that they have in all of it.
         To be called outside autocast: products in bfloat16 would cost the images their last bits.
@@ -65,14 +64,14 @@ class Augmentation:
         return views[:n], views[n:]
 
     def first(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """The first view alone, [N, 3, size, size]; not what `__call__` draws from the same generator."""
+        """The first view alone, [N, C, size, size]; not what `__call__` draws from the same generator."""
         n, _, height, width = images.shape
         drawn = draw(self.views[0], n, height, width, generator)
         return _normalize_(apply(images, drawn, self.size), self.mean, self.std)
 
 
 def normalize(images: Tensor, mean: Channels, std: Channels) -> Tensor:
-    """The centre view, for evaluation: uint8 [N, 3, S, S] -> (images / 255 - mean) / std, float32."""
+    """The centre view, for evaluation: uint8 [N, C, S, S] -> (images / 255 - mean) / std, float32."""
     return _normalize_(images.float().div_(255), mean, std)
 
 
@@ -135,7 +134,7 @@ def _crop(
 
 
 def apply(images: Tensor, parameters: Parameters, size: int) -> Tensor:
-    """uint8 images [N, 3, H, W] and parameters of M = k N samples -> float32 [M, 3, size, size] in [0, 1].
+    """uint8 images [N, C, H, W] and parameters of M = k N samples -> float32 [M, C, size, size] in [0, 1].
 
     H and W are at most `size`: crops are only enlarged, for which no filter against aliasing is needed. Sample m is
     made from image m mod N. In between, the samples are sorted by the place of hue in their jitter: hue is the one of
@@ -163,7 +162,7 @@ def apply(images: Tensor, parameters: Parameters, size: int) -> Tensor:
     rows = _positions(top, height, torch.zeros_like(flip), images.shape[2], size)
     cols = _positions(left, width, flip, images.shape[3], size)
     grid = torch.stack(torch.broadcast_tensors(cols[:, None, :], rows[:, :, None]), dim=3)  # [M, S, S, 2]
-    x = grid_sample(images.index_select(0, source).float().div_(255), grid, align_corners=False)  # [M, 3, S, S]
+    x = grid_sample(images.index_select(0, source).float().div_(255), grid, align_corners=False)  # [M, C, S, S]
 
     for n_before, (start, end) in enumerate(zip([0, *ends], ends[:-1], strict=False)):
         part = slice(start, end)
@@ -173,7 +172,7 @@ def apply(images: Tensor, parameters: Parameters, size: int) -> Tensor:
 
     x = x.index_select(0, back)
     if len(gray):
-        x.index_copy_(0, gray, _luma(x.index_select(0, gray)).expand(-1, 3, -1, -1))
+        x.index_copy_(0, gray, _gray(x.index_select(0, gray)).expand(-1, x.shape[1], -1, -1))
     if len(blur):
         x.index_copy_(0, blur, _blur(x.index_select(0, blur), send(p.sigma[p.blur], x.device)))
     if len(solarize):
@@ -205,7 +204,7 @@ def _jitter_(x: Tensor, coefficients: list[Tensor], turn: Tensor, hue_at: int | 
 
 def _affine_(x: Tensor, gain: Tensor, of_gray: Tensor, of_mean: Tensor) -> None:
     """Brightness, contrast or saturation, a sample: x [n, 3, S, S], coefficients [n, 1, 1, 1]. In place."""
-    gray = _luma(x)
+    gray = _gray(x)
     mean = gray.mean(dim=(2, 3), keepdim=True)
     x.mul_(gain).add_(gray.mul_(of_gray).add_(mean.mul_(of_mean))).clamp_(0, 1)
 
@@ -230,8 +229,10 @@ def _shift_hue_(x: Tensor, turn: Tensor) -> None:
     torch.sub(value, distance.mul_(-6).add_(2).clamp_(0, 1).mul_(chroma), out=x)
 
 
-def _luma(x: Tensor) -> Tensor:
-    """[n, 3, S, S] -> its gray values [n, 1, S, S]."""
+def _gray(x: Tensor) -> Tensor:
+    """[n, C, S, S] -> its gray values [n, 1, S, S]: luma of 3 channels, of others their mean."""
+    if x.shape[1] != 3:
+        return x.mean(dim=1, keepdim=True)
     r, g, b = x[:, 0:1], x[:, 1:2], x[:, 2:3]
     return (r * LUMA[0]).add_(g, alpha=LUMA[1]).add_(b, alpha=LUMA[2])
 
@@ -264,7 +265,7 @@ def _normalize_(x: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> T
 
 @lru_cache
 def _constant(channels: tuple[float, ...], device: torch.device) -> Tensor:
-    """[3, 1, 1]; kept on the device, because a transfer at each use would wait for it."""
+    """[C, 1, 1]; kept on the device, because a transfer at each use would wait for it."""
     return torch.tensor(channels, device=device)[:, None, None]
 
 

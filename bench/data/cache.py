@@ -1,6 +1,6 @@
 """A split of a dataset, made once: cached as .npy and memory-mapped.
 
-<name>.npy     images, uint8 [N, 3, S, S]
+<name>.npy     images, uint8 [N, C, S, S]
 <name>.json    all else of a Split, and the version of the rules that its pictures were decoded by; written last
 """
 
@@ -13,32 +13,46 @@ from typing import IO
 import numpy as np
 import torch
 
+from bench.config.sections import DataConfig
 from bench.data.split import Moments, Pixels, Source, Split, channels
 from bench.data.storage import exclusive, writing
 from bench.errors import UserError, few
 from bench.files import dump_json, parse_json, write_atomic
 
 
-def cached(path: Path, size: int, source: Callable[[], Source], skip_bad: bool = False, version: int = 1) -> Split:
+def shown(config: DataConfig) -> str:
+    """The part of a cache's name that says of what shape its images are."""
+    return f"{config.size}" if config.channels == 3 else f"{config.size}x{config.channels}"
+
+
+def cached(
+    path: Path,
+    size: int,
+    source: Callable[[], Source],
+    skip_bad: bool = False,
+    version: int = 1,
+    n_channels: int = 3,
+) -> Split:
     """The split that is cached at `path` (.npy), made from `source()` if it is missing, damaged or of another version.
 
     Any number of processes may ask at once: one makes it, the others wait. Raises UserError if the disk is full, not
     writable or without locks, and, unless `skip_bad`, if there are unreadable images.
     """
-    if (split := _open(path, size, skip_bad, version)) is not None:
+    shape = (n_channels, size, size)
+    if (split := _open(path, shape, skip_bad, version)) is not None:
         return split
     with exclusive(path.with_suffix(".lock")), writing(path):
-        if (split := _open(path, size, skip_bad, version)) is None:
+        if (split := _open(path, shape, skip_bad, version)) is None:
             for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
                 leftover.unlink(missing_ok=True)
-            _write(path, size, source(), skip_bad, version)
-            split = _open(path, size, skip_bad, version)
+            _write(path, shape, source(), skip_bad, version)
+            split = _open(path, shape, skip_bad, version)
     if split is None:
         raise UserError(f"{path} was written and cannot be read back: put the data elsewhere with --data-dir DIR")
     return split
 
 
-def _open(path: Path, size: int, skip_bad: bool, version: int) -> Split | None:
+def _open(path: Path, shape: tuple[int, ...], skip_bad: bool, version: int) -> Split | None:
     """The cached split, or None if it is missing, not whole, of another version, or lacks images that are wanted."""
     try:
         about = parse_json(path.with_suffix(".json").read_text(encoding="utf-8"))
@@ -48,7 +62,7 @@ def _open(path: Path, size: int, skip_bad: bool, version: int) -> Split | None:
         images = np.load(path, mmap_mode="c", allow_pickle=False)
         whole = path.stat().st_size == images.offset + images.nbytes
         n = len(about["labels"])
-        if not whole or images.dtype != np.uint8 or images.shape != (n, 3, size, size):
+        if not whole or images.dtype != np.uint8 or images.shape != (n, *shape):
             return None
         split = Split(
             images=torch.from_numpy(images),
@@ -67,7 +81,7 @@ def _open(path: Path, size: int, skip_bad: bool, version: int) -> Split | None:
     return split if skip_bad or not split.skipped else None
 
 
-def _write(path: Path, size: int, source: Source, skip_bad: bool, version: int) -> None:
+def _write(path: Path, shape: tuple[int, ...], source: Source, skip_bad: bool, version: int) -> None:
     """Stream the source into `path`; both files appear whole or not at all."""
     labels: list[int] = []
     skipped: list[tuple[str, str]] = []
@@ -75,11 +89,11 @@ def _write(path: Path, size: int, source: Source, skip_bad: bool, version: int) 
     several: list[int] = []
     digests: list[str] = []
     highest = 0
-    moments = Moments()
+    moments = Moments(shape[0])
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as file:
-            data_start = _write_header(file, source.n, size)
+            data_start = _write_header(file, source.n, shape)
             for batch in source.batches:
                 skipped += batch.skipped
                 if skipped and not skip_bad:
@@ -98,7 +112,7 @@ def _write(path: Path, size: int, source: Source, skip_bad: bool, version: int) 
                     "out with --set data.skip_bad=true"
                 )
             file.seek(0)
-            if _write_header(file, len(labels), size) != data_start:  # numpy pads it, so that files may grow
+            if _write_header(file, len(labels), shape) != data_start:  # numpy pads it, so that files may grow
                 raise UserError(f"{path}: this version of numpy writes headers of another length")
             file.flush()
             os.fsync(file.fileno())
@@ -121,11 +135,11 @@ def _write(path: Path, size: int, source: Source, skip_bad: bool, version: int) 
 
 
 def _flat(images: Pixels) -> list[int]:
-    """[k, 3, S, S] -> which of them are of one colour, give or take one step of 255."""
-    spread = images.max(axis=(2, 3)) - images.min(axis=(2, 3))  # [k, 3]
+    """[k, C, S, S] -> which of them are of one colour, give or take one step of 255."""
+    spread = images.max(axis=(2, 3)) - images.min(axis=(2, 3))  # [k, C]
     return [i for i, widest in enumerate(spread.max(axis=1).tolist()) if widest <= 1]
 
 
-def _write_header(file: IO[bytes], n: int, size: int) -> int:
-    np.lib.format.write_array_header_1_0(file, {"shape": (n, 3, size, size), "fortran_order": False, "descr": "|u1"})
+def _write_header(file: IO[bytes], n: int, shape: tuple[int, ...]) -> int:
+    np.lib.format.write_array_header_1_0(file, {"shape": (n, *shape), "fortran_order": False, "descr": "|u1"})
     return file.tell()

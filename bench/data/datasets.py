@@ -142,6 +142,7 @@ def load(config: DataConfig, data_dir: Path) -> Dataset:
     from bench.data import checks
     from bench.data.strata import stratified
 
+    check_channels(config)
     module, _, function = entry(config.name).reader.partition(":")
     read: Reader = getattr(importlib.import_module(module), function)
     train, read_test = read(config, data_dir)
@@ -214,6 +215,15 @@ def fingerprint(name: str, classes: str = "", choice: Choice = NO_CHOICE) -> str
         given = next(f"data.{key}={value}" for key, value in choice._asdict().items() if value)
         raise UserError(f"{given}: {name} has no columns and no other splits; only {PARQUET}PATH and {HUB}NAME have")
     return folders.fingerprint(folders.read(name, classes)) if name.startswith(FOLDER) else ""
+
+
+def check_channels(config: DataConfig) -> None:
+    """Raises UserError if the dataset has no images of so many channels: few have others than colours or gray."""
+    if config.channels not in (1, 3) and not config.name.startswith(FOLDER):
+        raise UserError(
+            f"data.channels={config.channels}: {config.name} has colours or gray: 3 or 1; only image folders of .npy "
+            "or TIFF have others"
+        )
 
 
 def labelled(config: DataConfig) -> bool:

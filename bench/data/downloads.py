@@ -18,7 +18,7 @@ import torchvision
 
 from bench.config.sections import DataConfig
 from bench.data import idx
-from bench.data.cache import cached
+from bench.data.cache import cached, shown
 from bench.data.pictures import array_batches
 from bench.data.split import Source, Split
 from bench.data.storage import exclusive
@@ -60,13 +60,13 @@ class Library:
         Fetched if neither its cache nor its files are in `data_dir`. Raises UserError, one line that says which files
         to put where, if that fails.
         """
-        return self._split("train", config.size, data_dir), partial(self._split, "test", config.size, data_dir)
+        return self._split("train", config, data_dir), partial(self._split, "test", config, data_dir)
 
-    def _split(self, part: Part, size: int, data_dir: Path) -> Split:
-        path = data_dir / "cache" / f"{self.name}-{part}-{size}.npy"
-        return cached(path, size, lambda: self._source(part, size, data_dir))
+    def _split(self, part: Part, config: DataConfig, data_dir: Path) -> Split:
+        path = data_dir / "cache" / f"{self.name}-{part}-{shown(config)}.npy"
+        return cached(path, config.size, lambda: self._source(part, config, data_dir), n_channels=config.channels)
 
-    def _source(self, part: Part, size: int, data_dir: Path) -> Source:
+    def _source(self, part: Part, config: DataConfig, data_dir: Path) -> Source:
         create = getattr(torchvision.datasets, self.cls)
         with _reading(self, data_dir):
             try:
@@ -86,7 +86,9 @@ class Library:
         labels = data.targets if hasattr(data, "targets") else data.labels
         of_class = getattr(create, "classes", range(10))  # SVHN's classes are its digits
         return Source(
-            len(pixels), tuple(map(str, getattr(data, "classes", of_class))), array_batches(pixels, labels, size)
+            len(pixels),
+            tuple(map(str, getattr(data, "classes", of_class))),
+            array_batches(pixels, labels, config.size, config.channels),
         )
 
 
@@ -135,7 +137,7 @@ def svhn(config: DataConfig, data_dir: Path) -> tuple[Split, Callable[[], Split]
     """SVHN's test images are a file of their own: better fetched before the training than missed after it."""
     splits = _svhn(config, data_dir)
     url, name, md5 = torchvision.datasets.SVHN.split_list["test"]
-    if not (data_dir / "cache" / f"svhn-test-{config.size}.npy").exists() and not (data_dir / name).exists():
+    if not (data_dir / "cache" / f"svhn-test-{shown(config)}.npy").exists() and not (data_dir / name).exists():
         with _reading(_svhn, data_dir):
             torchvision.datasets.utils.download_url(url, str(data_dir), name, md5)
     return splits

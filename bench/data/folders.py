@@ -1,9 +1,11 @@
 """Image folders by their files' names: which images there are, of which classes, and the identity of it all.
 
 A class is a folder in train/ and in test/ (or val/); its images are the files below it, at any depth, whose names end
-as an image's (EXTENSIONS). Images without a label, for pre-training alone, are those in unlabeled/, beside train/ or in
-it (unless the test images have a class of that name). Where there are no classes at all, they are those in train/, or
-in the folder itself if that has images and none of these folders; test images are not looked for then.
+as an image's (EXTENSIONS; where there are none, ARRAYS).
+
+Images without a label, for pre-training alone, are those in unlabeled/, beside train/ or in it (unless the test images
+have a class of that name). Where there are no classes at all, they are those in train/, or in the folder itself if that
+has images and none of these folders; test images are not looked for then.
 
 Names with a leading dot do not count. Links are followed, and each file counts once: by device and inode, so that
 neither a link that leads back nor a second name makes two images of one. A file that would belong to two classes, or
@@ -31,6 +33,7 @@ EXTENSIONS = frozenset(  # that Pillow reads
     {".apng", ".avif", ".bmp", ".dib", ".gif", ".j2c", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpf", ".jpg"}
     | {".jpx", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"}
 )
+ARRAYS = frozenset({".npy"})  # which are images where a folder has no others
 UNLABELED = "unlabeled"  # a folder of images that have no class
 NO_LABEL = -1
 HASHED_BYTES = 10**9  # of an image folder's content, for its identity
@@ -62,6 +65,7 @@ class File(NamedTuple):
 class Listing:
     """One split: what lies below its folder. All names are paths below the folder of both splits: train/cat/1.png."""
 
+    endings: frozenset[str] = EXTENSIONS  # of names that are images'
     classes: dict[str, list[str]] = field(default_factory=dict)  # a class's folder -> its images, sorted
     unlabeled: list[str] = field(default_factory=list)  # images of no class, sorted
     files: dict[File, str] = field(default_factory=dict)
@@ -99,8 +103,11 @@ def read(name: str, classes: str = "") -> Folder:
     tests = [part for part in ("test", "val") if (root / part).is_dir()]
     try:
         wanted = listed(classes)
-        test = listing(root / tests[0], wanted) if tests else Listing()
-        train = training(root, test.classes, wanted)
+        for endings in (EXTENSIONS, ARRAYS):
+            test = listing(root / tests[0], wanted, endings) if tests else Listing()
+            train = training(root, test.classes, wanted, endings)
+            if train.files:
+                break
         if lacking := sorted((wanted or frozenset()) - set(map(_composed, train.classes))):
             raise UserError(f"train/ lacks {len(lacking)} of the classes of data.classes={classes}: {few(lacking)}")
         if train.classes or not train.unlabeled:
@@ -132,10 +139,12 @@ def read(name: str, classes: str = "") -> Folder:
     return Folder(name, root, tuple(labels), (*pairs[0], *unlabeled), pairs[1] if labels else (), sizes, tuple(remarks))
 
 
-def training(root: Path, tested: Collection[str], wanted: frozenset[str] | None) -> Listing:
+def training(
+    root: Path, tested: Collection[str], wanted: frozenset[str] | None, endings: frozenset[str] = EXTENSIONS
+) -> Listing:
     """What there is to train on in an image folder, tested on the classes `tested`. Wants and raises as `listing`."""
     train, beside = root / "train", root / UNLABELED
-    found = listing(train, wanted) if train.is_dir() else Listing()
+    found = listing(train, wanted, endings) if train.is_dir() else Listing(endings)
     if UNLABELED in found.classes and UNLABELED not in tested:
         found.unlabeled += found.classes.pop(UNLABELED)
     bare = not found.classes and not found.unlabeled
@@ -144,17 +153,17 @@ def training(root: Path, tested: Collection[str], wanted: frozenset[str] | None)
     elif bare and train.is_dir():
         found.loose.clear()
         found.unlabeled += _list_class(train, _above(root), found, root)
-    elif bare and not tested and any(_is_image(entry) for entry in _visible(root)):
+    elif bare and not tested and any(_is_image(entry, endings) for entry in _visible(root)):
         found.unlabeled += _list_class(root, _above(root.parent), found, root)
     return found
 
 
-def listing(split: Path, wanted: frozenset[str] | None = None) -> Listing:
+def listing(split: Path, wanted: frozenset[str] | None = None, endings: frozenset[str] = EXTENSIONS) -> Listing:
     """Every image file below `split`/<class>/ once, of the classes that are wanted (None: all).
 
     Raises OSError, and UserError on a file of two classes.
     """
-    found = Listing()
+    found = Listing(endings)
     for entry in sorted(_visible(split), key=lambda entry: entry.name):
         if wanted is not None and _composed(entry.name) not in wanted:
             continue
@@ -222,7 +231,7 @@ def _list_class(folder: Path, entered: set[tuple[int, int]], found: Listing, top
                     links.append(entry)
                 else:
                     folders.append(Path(entry.path))
-            elif not _is_image(entry):
+            elif not _is_image(entry, found.endings):
                 found.foreign.append(name)
             elif not stat.S_ISREG(status.st_mode):
                 found.special.append(name)
@@ -253,9 +262,9 @@ def _status(entry: os.DirEntry[str], top: Path) -> os.stat_result:
         raise
 
 
-def _is_image(entry: os.DirEntry[str]) -> bool:
+def _is_image(entry: os.DirEntry[str], endings: frozenset[str]) -> bool:
     """By its name."""
-    return os.path.splitext(entry.name)[1].lower() in EXTENSIONS  # noqa: PTH122 (pathlib takes several times as long)
+    return os.path.splitext(entry.name)[1].lower() in endings  # noqa: PTH122 (pathlib takes several times as long)
 
 
 def _above(folder: Path) -> set[tuple[int, int]]:

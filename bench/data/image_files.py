@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.config.sections import DataConfig
-from bench.data import cache, folders, pictures
+from bench.data import bands, cache, folders, pictures
 from bench.data.split import Batch, Pixels, Source, Split
 from bench.errors import UserError, few
 
@@ -25,14 +25,18 @@ def read(config: DataConfig, data_dir: Path) -> tuple[Split, Callable[[], Split]
     if config.fingerprint not in ("", fingerprint):
         raise UserError(f"{config.name} has changed since the run was planned: plan a new run")
 
+    tiff = any(name.lower().endswith((".tif", ".tiff")) for name, _ in folder.train)
+    if config.channels not in (1, 3) and tiff and not bands.can_read_tiff():
+        raise UserError(f"data.channels={config.channels}: {bands.NEEDED}")
+
     def split(part: str, files: tuple[tuple[str, int], ...]) -> Split:
-        path = data_dir / "cache" / f"folder-{fingerprint}-{part}-{config.size}.npy"
+        path = data_dir / "cache" / f"folder-{fingerprint}-{part}-{cache.shown(config)}.npy"
 
         def source() -> Source:
-            return Source(len(files), folder.classes, file_batches(folder.root, files, config.size))
+            return Source(len(files), folder.classes, file_batches(folder.root, files, config.size, config.channels))
 
         try:
-            found = cache.cached(path, config.size, source, config.skip_bad, pictures.VERSION)
+            found = cache.cached(path, config.size, source, config.skip_bad, pictures.VERSION, config.channels)
         except UserError as error:
             raise UserError(f"{config.name}: {error}") from None
         unreadable = {name for name, _ in found.skipped}
@@ -69,22 +73,24 @@ class _Read(NamedTuple):
     problem: str = ""
 
 
-def file_batches(root: Path, files: Sequence[tuple[str, int]], size: int) -> Iterator[Batch]:
+def file_batches(root: Path, files: Sequence[tuple[str, int]], size: int, n_channels: int = 3) -> Iterator[Batch]:
     """Batches of image files, (path below `root`, label) each, decoded by several threads."""
     chunks = (files[start : start + pictures.AT_ONCE] for start in range(0, len(files), pictures.AT_ONCE))
     return decoded(
-        ([Encoded(name, label, (root / name).read_bytes) for name, label in chunk] for chunk in chunks), size
+        ([Encoded(name, label, (root / name).read_bytes) for name, label in chunk] for chunk in chunks),
+        size,
+        n_channels,
     )
 
 
-def decoded(chunks: Iterable[Sequence[Encoded]], size: int) -> Iterator[Batch]:
+def decoded(chunks: Iterable[Sequence[Encoded]], size: int, n_channels: int = 3) -> Iterator[Batch]:
     """A batch a chunk, decoded by several threads."""
 
     def read_one(file: Encoded) -> _Read:
         name, label, read = file
         try:
             content = read()
-            pixels, several = pictures.decode(content, size)
+            pixels, several = pictures.decode(content, size, n_channels)
         except Exception as error:  # decoders of damaged files raise nearly anything; the reason is shown
             text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             return _Read(name, label, problem=_reason(text) or type(error).__name__)
@@ -96,7 +102,7 @@ def decoded(chunks: Iterable[Sequence[Encoded]], size: int) -> Iterator[Batch]:
             good = [result for result in results if result.pixels is not None]
             images = [result.pixels for result in good if result.pixels is not None]
             yield Batch(
-                images=np.stack(images) if images else np.empty((0, 3, size, size), dtype=np.uint8),
+                images=np.stack(images) if images else np.empty((0, n_channels, size, size), dtype=np.uint8),
                 labels=[result.label for result in good],
                 skipped=[(result.name, result.problem) for result in results if result.pixels is None],
                 several=[result.several for result in good],

@@ -22,10 +22,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
+from bench.data import bands
 from bench.data.split import Batch, Pixels
 
 # Pillow warns of its own lines, not of files; what matters raises.
@@ -41,32 +43,40 @@ SAMPLE_FORMAT, PHOTOMETRIC = 339, 262  # TIFF tags
 SIGNED, WHITE_IS_ZERO = 2, 0  # their values
 
 
-def resized(images: Tensor, size: int) -> Pixels:
-    """uint8 [k, 1 or 3, H, W] -> [k, 3, size, size]: shorter side resized with antialiasing, centre crop."""
+def resized(images: Tensor, size: int, n_channels: int = 3) -> Pixels:
+    """uint8 [k, C, H, W] -> [k, n_channels, size, size]: shorter side resized with antialiasing, centre crop.
+
+    C is n_channels, or 1 and 3 become each other.
+    """
+    if images.shape[1] == 3 and n_channels == 1:
+        images = tv.rgb_to_grayscale(images)
     if images.shape[2:] != (size, size):
         images = tv.center_crop(tv.resize(images, [size], antialias=True), [size])
-    pixels: Pixels = images.expand(-1, 3, -1, -1).numpy()
+    pixels: Pixels = images.expand(-1, n_channels, -1, -1).numpy()
     return pixels
 
 
-def array_batches(images: Tensor, labels: Sequence[int], size: int) -> Iterator[Batch]:
+def array_batches(images: Tensor, labels: Sequence[int], size: int, n_channels: int = 3) -> Iterator[Batch]:
     """Batches of images uint8 [N, 1 or 3, H, W] that are in memory already."""
     for start in range(0, len(images), AT_ONCE):
         part = slice(start, start + AT_ONCE)
-        yield Batch(resized(images[part], size), [int(label) for label in labels[part]])
+        yield Batch(resized(images[part], size, n_channels), [int(label) for label in labels[part]])
 
 
-def decode(content: bytes, size: int) -> tuple[Pixels, bool]:
-    """An image file of any size and mode -> uint8 [3, size, size], and whether it has more frames or pages.
+def decode(content: bytes, size: int, n_channels: int = 3) -> tuple[Pixels, bool]:
+    """An image file of any size and mode -> uint8 [C, size, size], and whether it has more frames or pages.
 
-    Resized on its shorter side, centre crop. Raises ValueError if it cannot tell what is black and white, and nearly
+    Resized on its shorter side, centre crop; of 1 channel, gray as Pillow makes it. .npy files, and images of neither 1
+    nor 3 channels: `bench.data.bands`. Raises ValueError if it cannot tell what is black and white, and nearly
     anything if the file is damaged.
     """
+    if n_channels not in (1, 3) or content.startswith(bands.NPY):
+        return resized(torch.from_numpy(bands.read(content, n_channels))[None], size, n_channels)[0], False
     with _opened(content) as image:
-        picture = _rgb(image)
+        picture = _rgb(image) if n_channels == 3 else _rgb(image).convert("L")
         several = _has_more(image)
         picture = tv.center_crop(tv.resize(picture, [size], antialias=True), [size])
-    return np.asarray(picture).transpose(2, 0, 1), several
+    return np.atleast_3d(np.asarray(picture)).transpose(2, 0, 1), several
 
 
 @contextlib.contextmanager

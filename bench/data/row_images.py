@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.config.sections import DataConfig
 from bench.data import pictures, row_files, rows
-from bench.data.cache import cached
+from bench.data.cache import cached, shown
 from bench.data.image_files import Encoded, decoded
 from bench.data.split import Source, Split
 from bench.errors import UserError
@@ -32,12 +32,14 @@ def read(config: DataConfig, data_dir: Path) -> tuple[Split, Callable[[], Split]
             raise UserError("has changed since the run was planned: plan a new run")
         classes, train, test = rows.labels(table)
         split, labels = (table.train, train) if part == "train" else (table.test, test)
-        return Source(len(labels), classes, decoded(_chunks(split, table.image, labels, part), config.size))
+        return Source(
+            len(labels), classes, decoded(_chunks(split, table.image, labels, part), config.size, config.channels)
+        )
 
     def split(part: str) -> Split:
-        path = data_dir / "cache" / f"rows-{fingerprint}-{part}-{config.size}.npy"
+        path = data_dir / "cache" / f"rows-{fingerprint}-{part}-{shown(config)}.npy"
         try:
-            found = cached(path, config.size, partial(source, part), config.skip_bad, pictures.VERSION)
+            found = cached(path, config.size, partial(source, part), config.skip_bad, pictures.VERSION, config.channels)
         except UserError as error:
             raise UserError(f"{config.name}: {error}") from None
         unreadable = {name for name, _ in found.skipped}

@@ -9,14 +9,14 @@ import numpy.typing as npt
 from torch import Tensor
 
 Pixels = npt.NDArray[np.uint8]
-Channels = tuple[float, float, float]
+Channels = tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Split:
     """One split of a dataset, all images of one size."""
 
-    images: Tensor  # uint8 [N, 3, S, S]
+    images: Tensor  # uint8 [N, C, S, S]
     labels: Tensor  # int64 [N]; -1 where unlabelled
     classes: tuple[str, ...]
     mean: Channels  # a channel, of pixels in [0, 1]
@@ -34,7 +34,7 @@ class Split:
 class Batch:
     """Some images on their way into the cache."""
 
-    images: Pixels  # [k, 3, S, S]
+    images: Pixels  # [k, C, S, S]
     labels: list[int]  # [k]
     skipped: list[tuple[str, str]] = field(default_factory=list)
     several: list[bool] = field(default_factory=list)  # [k] or none
@@ -53,13 +53,13 @@ class Source:
 class Moments:
     """Mean and standard deviation a channel, from exact integer sums: equal on every machine."""
 
-    def __init__(self) -> None:
+    def __init__(self, n_channels: int = 3) -> None:
         self.n = 0
-        self.sum = np.zeros(3, dtype=np.int64)
-        self.sum_of_squares = np.zeros(3, dtype=np.int64)
+        self.sum = np.zeros(n_channels, dtype=np.int64)
+        self.sum_of_squares = np.zeros(n_channels, dtype=np.int64)
 
     def add(self, images: Pixels) -> None:
-        """images: [k, 3, S, S], as many as fit into memory four times."""
+        """images: [k, C, S, S], as many as fit into memory four times."""
         values = images.astype(np.int32)
         self.n += values[:, 0].size
         self.sum += values.sum(axis=(0, 2, 3), dtype=np.int64)
@@ -78,5 +78,4 @@ class Moments:
 
 
 def channels(values: Any) -> Channels:
-    r, g, b = (float(value) for value in values)
-    return r, g, b
+    return tuple(float(value) for value in values)

@@ -60,19 +60,22 @@ def card(run: Trained, result: Result, is_timms: bool) -> str:
 def code(run: Trained, is_timms: bool) -> str:
     """Python that loads the folder it is run in, and prepares images as for training."""
     size, mean, std = run.config.data.size, tuple(run.dataset.mean), tuple(run.dataset.std)
+    n = run.config.data.channels
+    crop = [f"transforms.Resize({size})", f"transforms.CenterCrop({size})"]
+    tensor = "transforms.ToTensor()"
+    steps = "\n".join(f"        {step}," for step in ([*crop, tensor] if n in (1, 3) else [tensor, *crop]))
+    kind = {1: "a gray image of PIL", 3: "an RGB image of PIL"}.get(n, f"an array [H, W, {n}] of uint8")
     return f"""from pathlib import Path
 {FROM_TIMM if is_timms else _rebuilt(run)}model.eval()
 
 prepare = transforms.Compose(
     [
-        transforms.Resize({size}),
-        transforms.CenterCrop({size}),
-        transforms.ToTensor(),
+{steps}
         transforms.Normalize({mean}, {std}),
     ]
 )
 with torch.no_grad():
-    features = model(torch.zeros(1, 3, {size}, {size}))  # of an RGB image of PIL: prepare(image)[None]
+    features = model(torch.zeros(1, {n}, {size}, {size}))  # of {kind}: prepare(image)[None]
 """
 
 

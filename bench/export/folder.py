@@ -59,11 +59,11 @@ def config(run: Trained) -> dict[str, Any]:
 
     For others `backbone` in place of `architecture`, which timm refuses, and how to rebuild it is in the card.
     """
-    own, size = run.config.backbone, run.config.data.size
+    own, size, channels = run.config.backbone, run.config.data.size, run.config.data.channels
     known: Any = get_pretrained_cfg(own.name) if is_timms(run) else None
-    arguments = timm_arguments(own, size)
+    arguments = timm_arguments(own, size, channels)
     images = {
-        "input_size": [3, size, size],
+        "input_size": [channels, size, size],
         "mean": list(run.dataset.mean),
         "std": list(run.dataset.std),
         "interpolation": "bilinear",  # of the shorter side, as bench.data.pictures resizes

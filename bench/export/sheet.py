@@ -22,7 +22,7 @@ class Panel:
 
     title: str
     images: Tensor
-    """uint8 [rows, columns, 3, S, S]."""
+    """uint8 [rows, columns, C, S, S]: of more than three channels the first three are shown, of two the first."""
     columns: Sequence[str]
 
 
@@ -46,13 +46,16 @@ def draw(panels: Sequence[Panel], across: int = 1) -> Figure:
         axes.grid(visible=False)
         for spine in axes.spines.values():
             spine.set_visible(False)
-        title = textwrap.wrap(plain(panel.title, 300), int(12 * width))
+        n = panel.images.shape[2]
+        left_out = "" if n in (1, 3) else f" (the first{' 3' * (n > 3)} of {n} channels)"
+        title = textwrap.wrap(plain(panel.title + left_out, 300), int(12 * width))
         axes.set_title("\n".join(title), loc="left", fontsize=9)
     return figure
 
 
 def _sheet(images: Pixels) -> tuple[Pixels, int]:
-    """[rows, columns, 3, S, S] -> one picture [H, W, 3] on white, and how many of its pixels a column takes."""
+    """[rows, columns, C, S, S] -> one picture [H, W, 3] on white, and how many of its pixels a column takes."""
+    images = images[:, :, :3] if images.shape[2] >= 3 else images[:, :, :1].repeat(3, axis=2)
     times = -(-SHOWN // images.shape[-1])
     large = images.repeat(times, axis=3).repeat(times, axis=4)
     large = np.pad(large, [(0, 0), (0, 0), (0, 0), (0, GAP), (0, GAP)], constant_values=255)

@@ -133,7 +133,7 @@ class EvaluationRequest(Request):
                 size = sizes.get(run["run_id"], own.size)
                 wanted.setdefault(DataConfig(**{**data, "size": size}), [])  # it tells how images are normalised
                 for asked in self.asked:
-                    other = DataConfig(**{**(asked.data or own.model_dump()), "size": size})
+                    other = DataConfig(**{**(asked.data or own.model_dump()), "size": size, "channels": own.channels})
                     wanted.setdefault(other, []).append(EVALUATIONS[asked.evaluation](**asked.settings))
             warnings += read_datasets(wanted, self.data_dir)
         try:
@@ -153,6 +153,11 @@ class EvaluationRequest(Request):
         from bench.evaluation.encoders import foreign
 
         config = RunConfig(**completed(self.planned[0]["config"]))
+        if config.data.channels != 3:
+            name, each = self.encoders[0]
+            raise UserError(
+                f"--encoder {name}={each.source}: takes 3 channels, these runs' images have {config.data.channels}"
+            )
         found = []
         for name, each in self.encoders:
             encoder = foreign(name, each, config.backbone, self.data_dir)

@@ -110,7 +110,7 @@ def _with_hashes(
     settings: dict[str, Any],
     overrides: dict[str, str],
     fingerprint: Callable[[str, str, Choice], str],
-    found: Callable[[BackboneConfig, int], BackboneConfig],
+    found: Callable[[BackboneConfig, int, int], BackboneConfig],
 ) -> RunConfig:
     """The config with the content's hash of what it names by a path: a folder of images, weights to begin with."""
     config = settled(resolve(settings, overrides), overrides)
@@ -131,16 +131,16 @@ def _with_hashes(
             where = dict.fromkeys(where, "")
         judged = judged.model_copy(update=where)
     if backbone.weights:
-        backbone = found(backbone, data.size)
+        backbone = found(backbone, data.size, data.channels)
     return config.model_copy(update={"data": data, "backbone": backbone, "eval": judged})
 
 
-def _weights(config: BackboneConfig, size: int) -> BackboneConfig:
+def _weights(config: BackboneConfig, size: int, channels: int) -> BackboneConfig:
     """With the weights' place made absolute and their hash. Raises UserError if they are not this backbone's."""
     from bench import backbone  # torch with it
 
     absolute = config.model_copy(update={"weights": str(encoders.parse(config.weights, "backbone.weights"))})
-    made = backbone.create(absolute, size)
+    made = backbone.create(absolute, size, channels=channels)
     return absolute.model_copy(update={"weights_hash": made.weights_hash})
 
 

@@ -62,7 +62,7 @@ def prepare(
             EVALUATIONS[name]().check(judged)
         network = architecture(config.model_dump(mode="json"))
         if network not in built or config.train.accumulate > 1:
-            made: Any = backbone.create(config.backbone, config.data.size)
+            made: Any = backbone.create(config.backbone, config.data.size, channels=config.data.channels)
             if config.train.accumulate > 1:
                 _check_accumulate(config, made, len(own.classes))
             built.add(network)
@@ -102,6 +102,8 @@ def _check_accumulate(config: RunConfig, network: torch.nn.Module, n_classes: in
 def _judged_on(config: RunConfig) -> DataConfig:
     """The data set that a run's encoder is to be judged on. Raises UserError where labels are missing."""
     judged = judged_on(config.data, config.eval)
+    for data in (config.data, judged):
+        datasets.check_channels(data)
     if not datasets.labelled(judged):
         asked = f"eval.data={judged.name}" if config.eval.data else f"data.name={config.data.name}"
         raise UserError(

@@ -88,5 +88,5 @@ class Ready:
 
 
 def architecture(config: Mapping[str, Any]) -> str:
-    """What a backbone is built from: its settings and the size of its images."""
-    return json.dumps([config["backbone"], config["data"]["size"]], sort_keys=True)
+    """What a backbone is built from: its settings, the size and the channels of its images."""
+    return json.dumps([config["backbone"], *(config["data"].get(key) for key in ("size", "channels"))], sort_keys=True)

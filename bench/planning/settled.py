@@ -11,6 +11,7 @@ from bench.config.schema import RunConfig
 from bench.config.sections import BackboneConfig
 from bench.errors import UserError
 
+COLOURS = ("saturation", "hue", "gray")  # of `augment`: they need red, green and blue
 EMBEDDINGS, FROZEN = "optim.decay_embeddings", "method.freeze_patch_embed"
 
 
@@ -19,6 +20,7 @@ def settled(config: RunConfig, chosen: Collection[str]) -> RunConfig:
 
     Raises UserError for a backbone or arguments that do not exist, and a stem that was asked for and is not there.
     """
+    _check_channels(config)
     own = config.backbone
     backbones.check(own.name)
     backbones.check_arguments(own.name, own.args)
@@ -33,6 +35,25 @@ def settled(config: RunConfig, chosen: Collection[str]) -> RunConfig:
     elif getattr(config.method, "freeze_patch_embed", False):
         raise UserError(f"{FROZEN}=true: {own.name} is no vision transformer, which has a projection of patches")
     return config.model_copy(update=update)
+
+
+def _check_channels(config: RunConfig) -> None:
+    """Raises UserError for colour operations without red, green and blue."""
+    n, own = config.data.channels, config.augment
+    if n == 3:
+        return
+    meant: dict[str, float] = {}
+    for view, prefix, keys in zip(own.views(), ("", "view2."), (COLOURS, own.view2), strict=True):
+        for key in COLOURS:
+            works = getattr(view, key) and (key == "gray" or view.jitter)
+            if works:
+                meant[f"augment.{prefix if key in keys else ''}{key}"] = getattr(view, key)
+    if meant:
+        shown = ", ".join(f"{key}={value:g}" for key, value in meant.items())
+        raise UserError(
+            f"data.channels={n}: {shown} mean nothing without red, green and blue; turn them off with "
+            + " ".join(f"--set {key}=0" for key in meant)
+        )
 
 
 def _with_stem(own: BackboneConfig, size: int, chosen: bool) -> BackboneConfig:

@@ -25,6 +25,7 @@ NOT_HASHED = (
 )  # they change no encoder, and no number of an evaluation
 
 ADDED: dict[str, Any] = {
+    "data.channels": 3,
     "data.classes": "",
     "data.image_column": "",
     "data.label_column": "",

@@ -118,7 +118,9 @@ class _Judged:
         return Subject(
             name=self.name,
             backbone=self.backbone,
-            dataset=dataset(DataConfig(**{**section, "size": self.size}), orders.data_dir),
+            dataset=dataset(
+                DataConfig(**{**section, "size": self.size, "channels": self.data.channels}), orders.data_dir
+            ),
             dataset_label=dataset_label(section) if asked.data else self.label,
             mean=self.mean,
             std=self.std,
@@ -146,7 +148,7 @@ def _of_run(run: store.RunDir, orders: Orders) -> _Judged:
     config, seed = plan_of(record.config, run.run_id)
     network = backbone.load(run.encoder)
     own = config.backbone
-    told, planned = network.architecture, (own.name, own.stem, config.data.size, own.args)
+    told, planned = network.architecture, (own.name, own.stem, config.data.size, own.args, config.data.channels)
     if told != planned:
         raise UserError(f"{run.encoder} is of another run: its backbone is {told}, the run's {planned}")
     images = dataset(config.data, orders.data_dir)

@@ -76,7 +76,7 @@ def compile_backbones(
     networks = [module for module in method.modules() if type(module) is type(method.backbone)]
     before = {name: value.clone() for name, value in method.state_dict().items()}
     n = -(-config.train.batch_size // config.train.accumulate)
-    images = torch.zeros(n, 3, config.data.size, config.data.size, device=device)
+    images = torch.zeros(n, config.data.channels, config.data.size, config.data.size, device=device)
     try:
         _keep_all_compilations()
         for network in networks:

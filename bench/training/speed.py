@@ -47,7 +47,7 @@ def measure(
     set_determinism(config.train.threads)
     keep_freed_memory()
     n, size = max(IMAGES, config.train.batch_size), config.data.size
-    images = torch.randint(0, 256, (n, 3, size, size), dtype=torch.uint8)
+    images = torch.randint(0, 256, (n, config.data.channels, size, size), dtype=torch.uint8)
     job = Trainer(config, 0, noise(images), device, RunDir(Path("speed")))  # nothing is written
     if job.optimizer is None:
         raise UserError(f"--method {config.method_name}: it has no training step to measure")
@@ -83,6 +83,9 @@ def measure(
     def rival(what: str, *views: Any, **use: Any) -> float | None:
         """Images/s of a DataLoader with these transforms."""
         watch.begin(what)
+        if config.data.channels != 3:
+            left_out.append(f"{what}: for images of 3 channels")
+            return None
         try:
             return batch / loader_seconds(images, batch, workers, views, budget=watch.left(), **use)
         except LeftOut as error:
@@ -179,9 +182,9 @@ def _passes(job: Trainer, views: tuple[Tensor, Tensor], labels: Tensor, budget: 
 
 
 def noise(images: Tensor) -> datasets.Dataset:
-    """A data set of `images` [N, 3, S, S] that has no file and no meaning; a tenth is for validation."""
+    """A data set of `images` [N, C, S, S] that has no file and no meaning; a tenth is for validation."""
     labels = torch.arange(len(images)) % N_CLASSES
-    half = (0.5, 0.5, 0.5)
+    half = (0.5,) * images.shape[1]
     everything = torch.arange(len(images))
     split = len(images) // 10
     classes = tuple(str(label) for label in range(N_CLASSES))

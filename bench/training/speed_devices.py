@@ -57,7 +57,7 @@ def describe(measured: dict[str, Any]) -> str:
 def _compare(config: RunConfig, team: Ranks, device: torch.device, seconds: float) -> dict[str, Any]:
     """One process's part of `measure`."""
     batch, size, threads = config.train.batch_size, config.data.size, config.train.threads
-    images = torch.randint(0, 256, (max(IMAGES, batch), 3, size, size), dtype=torch.uint8)
+    images = torch.randint(0, 256, (max(IMAGES, batch), config.data.channels, size, size), dtype=torch.uint8)
 
     def job(members: Team) -> Trainer:
         return Trainer(config, 0, noise(images), device, RunDir(Path("speed")), team=members)  # nothing is written

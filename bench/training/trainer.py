@@ -43,7 +43,7 @@ def build_method(config: RunConfig, seed: int, n_classes: int) -> Method:
     kind = METHODS[config.method_name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream(seed, "init", Init.BACKBONE).initial_seed())
-        network = backbone.create(config.backbone, config.data.size)
+        network = backbone.create(config.backbone, config.data.size, channels=config.data.channels)
         torch.manual_seed(stream(seed, "init", Init.HEADS).initial_seed())
         return kind(network, config.method, **({"n_classes": n_classes} if kind.uses_labels else {}))
 

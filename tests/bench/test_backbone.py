@@ -253,3 +253,16 @@ def test_residual_branches_start_at_zero_as_timms_or_not_as_torchvisions() -> No
 def test_embeddings_are_those_of_positions_and_of_the_class() -> None:
     assert backbone.embeddings(make("vit_tiny_patch16_224", "imagenet", 32)).keys() == {"pos_embed", "cls_token"}
     assert backbone.embeddings(make()) == {}
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+@pytest.mark.parametrize("name", ["resnet10_small", "resnet18", "convnext_atto"])
+def test_a_network_takes_other_channels_and_is_read_back_with_them(tmp_path: Path, name: str, channels: int) -> None:
+    config = BackboneConfig(name=name)
+    network: Any = backbone.create(config, 16, channels=channels).eval()
+    images = torch.randn(2, channels, 16, 16)
+    backbone.save(network, tmp_path / "encoder.safetensors", config)
+    again = backbone.load(tmp_path / "encoder.safetensors")
+    with torch.no_grad():
+        assert torch.equal(again(images), network(images))
+        assert network.recreate().eval()(images).shape == network(images).shape

@@ -245,6 +245,27 @@ def test_normalize_is_torchvisions_and_leaves_the_images_alone() -> None:
     assert torch.equal(images, before)
 
 
+@pytest.mark.parametrize("n_channels", [1, 2, 5])
+def test_with_other_channels_contrast_is_about_the_mean_of_all_and_each_channel_is_treated_alike(
+    n_channels: int,
+) -> None:
+    images = torch.cat([photographs(8, 32, 32), photographs(8, 32, 32).flip(3)], dim=1)[:, :n_channels]
+    views = apply(images, jitter_only(8, 32, 1, torch.linspace(0.3, 1.8, 8)), 32)
+    x, factor = images.float() / 255, torch.linspace(0.3, 1.8, 8)[:, None, None, None]
+    expected = (factor * x + (1 - factor) * x.mean(dim=(1, 2, 3), keepdim=True)).clamp(0, 1)
+    torch.testing.assert_close(views, expected, atol=1e-5, rtol=0)
+
+
+def test_blur_solarize_brightness_and_crops_of_a_channel_do_not_depend_on_the_others() -> None:
+    images = photographs(20, 26, 32)
+    view = ViewConfig(**EVERYTHING | {"hue": 0.0, "saturation": 0.0, "contrast": 0.0, "gray": 0.0})
+    parameters = draw(view, 20, 26, 32, torch.Generator().manual_seed(2))
+    whole = apply(images, parameters, 32)
+    for channel in range(3):
+        alone = apply(images[:, channel : channel + 1], parameters, 32)
+        torch.testing.assert_close(alone[:, 0], whole[:, channel], atol=1e-5, rtol=0)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
 def test_views_do_not_depend_on_the_device_and_do_not_wait_for_it() -> None:

@@ -116,3 +116,21 @@ def test_all_that_was_filled_in_is_told() -> None:
     config, given = of(method="moco_v3", backbone__name=VIT)
     lines = [line.partition(":")[0] for line in told(config, given, presets.values("quick", "moco_v3"))]
     assert lines == ["backbone.args.patch_size=2", "optim.decay_embeddings=false", "method.freeze_patch_embed=true"]
+
+
+def test_colours_of_images_that_have_none_are_refused_with_what_to_set() -> None:
+    with pytest.raises(UserError) as refused:
+        of("cifar10-mini", data__channels="1")
+    assert str(refused.value) == (
+        "data.channels=1: augment.saturation=0.4, augment.hue=0.1, augment.gray=0.2 mean nothing without red, green "
+        "and blue; turn them off with --set augment.saturation=0 --set augment.hue=0 --set augment.gray=0"
+    )
+    off = {f"augment__{key}": "0" for key in ("saturation", "hue", "gray")}
+    assert of("cifar10-mini", data__channels="5", **off)[0].data.channels == 5
+    with pytest.raises(UserError, match=r": augment\.view2\.gray=0\.5 mean nothing"):
+        of("cifar10-mini", data__channels="5", augment__view2__gray="0.5", **off)
+
+
+def test_colour_jitter_that_is_off_is_no_trouble() -> None:
+    chosen = {"augment__jitter": "0", "augment__gray": "0"}
+    assert of("cifar10-mini", data__channels="1", **chosen)[0].augment.hue == 0.1

@@ -13,6 +13,7 @@ from bench.config.sections import DataConfig
 from bench.data import datasets
 from bench.errors import UserError
 from bench.evaluation import ask
+from bench.export.folder import export
 from bench.planning import plan
 from bench.runs import evaluations, store
 from bench.runs.claim import Claim, LostClaim
@@ -145,3 +146,25 @@ def test_training_without_labels_and_resuming_it_have_no_layer_beside(tmp_path: 
     assert result.metrics.val_knn_top1 is not None and result.metrics.effective_rank is not None
     last = run.history()[-1]
     assert "online_linear_top1" not in last and last["val_knn_top1"] == result.metrics.val_knn_top1
+
+
+def test_images_of_five_bands_are_trained_on_judged_and_exported(tmp_path: Path) -> None:
+    """A class is a brighter band, in TIFF files of 16 bits: nearly all test images are told apart."""
+    tifffile = pytest.importorskip("tifffile")
+    values = np.random.default_rng(0)
+    for part, n in (("train", 30), ("test", 10)):
+        for label in range(3):
+            (tmp_path / "bands" / part / f"c{label}").mkdir(parents=True)
+            for i in range(n):
+                image = values.integers(5_000, 20_000, (5, 9, 10), dtype=np.uint16)
+                image[label] += 40_000
+                file = tmp_path / "bands" / part / f"c{label}" / f"{i}.tif"
+                tifffile.imwrite(file, image, photometric="minisblack")
+    chosen = {"data.name": f"folder:{tmp_path / 'bands'}", "data.channels": "5", "train.batch_size": "45"}
+    (run,) = plan.write(plan.plan(["simclr"], [0], "quick", {**TINY, **chosen}, {}, "x"), tmp_path)
+    work([run])
+    result = store.read_run(run).result
+    assert result is not None and (result.metrics.test_linear_top1 or 0) > 90
+    export(store.read_run(run), tmp_path / "exported", tmp_path)
+    told = json.loads((tmp_path / "exported" / "config.json").read_text())["pretrained_cfg"]
+    assert told["input_size"] == [5, 8, 8] and len(told["mean"]) == 5
