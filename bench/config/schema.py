@@ -14,6 +14,8 @@ from methods import METHODS, MethodConfig
 SECTIONS = ("method", "data", "backbone", "augment", "optim", "train", "eval")
 TABLES = ("augment.view2.", "backbone.args.")  # settings of settings: the key has one part more
 FILLED_IN = ("fingerprint", "weights_hash", "data_fingerprint")  # no user sets them
+SMALL = 64  # pixels: images up to this size are kept as squares, unless data.store says otherwise
+STORED = 256 / 224  # of larger ones, the shorter side that is kept, by their size
 PROTOCOL: Literal[1] = 1  # version of the evaluation protocol; part of every run's identity
 
 
@@ -76,10 +78,18 @@ def resolve(values: Mapping[str, Any], overrides: Mapping[str, str]) -> RunConfi
         if len(rest) == 2:
             target[rest[0]] = target = dict(target.get(rest[0], {}))
         target[rest[-1]] = value
+    data = merged["data"]
+    if "store" not in data and ":" in str(data.get("name")) and _above(data.get("size"), SMALL):  # no named data set
+        data["store"] = round(int(data["size"]) * STORED)
     try:
         return RunConfig(**merged)
     except ValidationError as error:
         raise first_problem(error, RunConfig, "") from None
+
+
+def _above(size: Any, limit: int) -> bool:
+    """Whether it is a number above the limit; what is none is told later."""
+    return str(size).isdigit() and int(size) > limit
 
 
 def keys(method: str, section: str | None = None) -> dict[str, str]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 class Group(BaseModel):
@@ -22,6 +22,11 @@ class DataConfig(Group):
     channels: int = Field(3, ge=1, le=16)
     """3: red, green, blue; 1: gray, which colours are made; others: bands of .npy and TIFF files in image folders. What
     `augment` does to colours (hue, saturation, gray) has to be off but with 3."""
+    store: int = Field(0, ge=0)
+    """Folders: keep whole pictures, their shorter side at most so many pixels, so that crops are drawn from all of a
+    picture; 0: its centre square, at `size`. By default 0 for sizes up to 64, size * 256 / 224 above."""
+    eval_crop: float = Field(1.0, gt=0, le=1)
+    """Evaluation sees the centre square of `size` of pictures whose shorter side is size / eval_crop (`store` only)."""
     skip_bad: bool = False
     """Leave out unreadable images of a folder (they are named and counted) instead of stopping."""
     classes: str = ""
@@ -37,6 +42,16 @@ class DataConfig(Group):
     """parquet: and hf: the split to train on; "": train."""
     test_split: str = ""
     """parquet: and hf: the split to test on; "": test, or else validation."""
+
+    @model_validator(mode="after")
+    def _kept_whole(self) -> "DataConfig":
+        if self.store and ":" not in self.name:
+            raise ValueError(f"store={self.store}: {self.name} is kept at its own size; folders of pictures take it")
+        if self.eval_crop < 1 and not self.store:
+            raise ValueError(f"eval_crop={self.eval_crop}: needs whole pictures: data.store={round(self.size * 8 / 7)}")
+        if 0 < self.store < self.size:
+            raise ValueError(f"store={self.store} is below size={self.size}: pictures would be enlarged")
+        return self
 
 
 def _scalars(given: Any) -> Any:
@@ -154,6 +169,8 @@ def judged_on(data: DataConfig, evaluation: EvalConfig) -> DataConfig:
         name=evaluation.data,
         size=data.size,
         channels=data.channels,
+        store=data.store if ":" in evaluation.data else 0,
+        eval_crop=data.eval_crop if ":" in evaluation.data else 1.0,
         skip_bad=data.skip_bad,
         fingerprint=evaluation.data_fingerprint,
     )

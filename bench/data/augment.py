@@ -5,7 +5,6 @@ grayscale, GaussianBlur, solarize). `draw` takes the parameters from a CPU gener
 the device; `apply` needs nothing back from the device, so it never waits for it.
 """
 
-import math
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -14,12 +13,13 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from bench.config.views import AugmentConfig, ViewConfig
+from bench.data.crop import ATTEMPTS, Sides, cut, place
 from bench.data.split import Channels
+from bench.data.whole import Whole, send
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # as torchvision's ColorJitter numbers them
 NO_CHANGE = (1.0, 1.0, 1.0, 0.0)  # the factors that leave an image as it is
 LUMA = (0.2989, 0.587, 0.114)  # gray = LUMA . (r, g, b)
-ATTEMPTS = 10  # at a crop that fits into the image
 
 
 class Parameters(NamedTuple):
@@ -48,25 +48,24 @@ class Augmentation:
         self.size, self.mean, self.std = size, mean, std
 
     def __call__(
-        self, images: Tensor, generator: torch.Generator, part: slice | None = None, whole: int = 0
+        self, images: Tensor | Whole, generator: torch.Generator, part: slice | None = None, whole: int = 0
     ) -> tuple[Tensor, Tensor]:
         """uint8 [N, C, H, W] on any device -> two normalised float32 views [N, C, size, size] on that device.
 
-        The images may be a `part` of a batch of `whole` ones: their views are those that they have in all of it.
-        To be called outside autocast: products in bfloat16 would cost the images their last bits.
+        Whole pictures give their crops to the device that they name. The images may be a `part` of a batch of `whole`
+        ones: their views are those that they have in all of it. To be called outside autocast: products in bfloat16
+        would cost the images their last bits.
         """
-        n, _, height, width = images.shape
-        drawn = [draw(view, whole or n, height, width, generator) for view in self.views]
-        if part and whole > n:
-            drawn = [Parameters(*(values[part] for values in each)) for each in drawn]
-        both = Parameters(*(torch.cat(pair) for pair in zip(*drawn, strict=True)))
+        n, height, width = _sides(images)
+        some = part if whole > n else None
+        drawn = [draw(view, whole or n, height, width, generator, some) for view in self.views]
+        both = Parameters(*(torch.cat([a, b]) for a, b in zip(*drawn, strict=True)))
         views = _normalize_(apply(images, both, self.size), self.mean, self.std)
         return views[:n], views[n:]
 
-    def first(self, images: Tensor, generator: torch.Generator) -> Tensor:
+    def first(self, images: Tensor | Whole, generator: torch.Generator) -> Tensor:
         """The first view alone, [N, C, size, size]; not what `__call__` draws from the same generator."""
-        n, _, height, width = images.shape
-        drawn = draw(self.views[0], n, height, width, generator)
+        drawn = draw(self.views[0], *_sides(images), generator)
         return _normalize_(apply(images, drawn, self.size), self.mean, self.std)
 
 
@@ -75,15 +74,26 @@ def normalize(images: Tensor, mean: Channels, std: Channels) -> Tensor:
     return _normalize_(images.float().div_(255), mean, std)
 
 
-def draw(view: ViewConfig, n: int, height: int, width: int, generator: torch.Generator) -> Parameters:
-    """Parameters of `n` samples from images of height x width pixels.
+def _sides(images: Tensor | Whole) -> tuple[int, Sides, Sides]:
+    """How many there are, their heights and widths."""
+    if isinstance(images, Whole):
+        return len(images.pictures), *images.sides()
+    n, _, height, width = images.shape
+    return n, height, width
+
+
+def draw(
+    view: ViewConfig, n: int, height: Sides, width: Sides, generator: torch.Generator, part: slice | None = None
+) -> Parameters:
+    """Parameters of `n` samples, or of a `part` of them, from images of height x width pixels.
 
     The number of draws depends on `n` alone, so that no setting shifts what is drawn for the others.
     """
     uniform = torch.rand(2 * ATTEMPTS + 16, n, generator=generator)  # [36, n] in [0, 1)
+    uniform = uniform if part is None else uniform[:, part]
     area, ratio, order, factors, single = torch.split(uniform, [ATTEMPTS, ATTEMPTS, 4, 4, 8])
     place_y, place_x, flip, jitter, gray, blur, sigma, solarize = single
-    top, left, crop_height, crop_width = _crop(view, height, width, area, ratio, place_y, place_x)
+    top, left, crop_height, crop_width = place(view, height, width, area, ratio, place_y, place_x)
     strengths = (view.brightness, view.contrast, view.saturation)
     low = torch.tensor([*(max(0.0, 1 - s) for s in strengths), -view.hue])
     high = torch.tensor([*(1 + s for s in strengths), view.hue])
@@ -103,45 +113,14 @@ def draw(view: ViewConfig, n: int, height: int, width: int, generator: torch.Gen
     )
 
 
-def _crop(
-    view: ViewConfig, height: int, width: int, area: Tensor, ratio: Tensor, place_y: Tensor, place_x: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """torchvision's RandomResizedCrop.get_params for n samples at once.
-
-    Uniform draws `area`, `ratio` [10, n] and `place_y`, `place_x` [n] -> top, left, height, width, int64 [n].
-    """
-    area = height * width * (view.crop_min + (view.crop_max - view.crop_min) * area.double())
-    low, high = math.log(view.ratio_min), math.log(view.ratio_max)
-    ratio = torch.exp(low + (high - low) * ratio.double())
-    w = (area * ratio).sqrt().round().long()  # [attempts, n]
-    h = (area / ratio).sqrt().round().long()
-    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
-    first = fits.int().argmax(dim=0, keepdim=True)  # the first attempt that fits
-    w, h = w.gather(0, first)[0], h.gather(0, first)[0]  # [n]
-    top = (place_y.double() * (height - h + 1)).long()
-    left = (place_x.double() * (width - w + 1)).long()
-
-    # no attempt fits: the largest centre crop whose aspect is allowed
-    w0 = width if width / height <= view.ratio_max else round(height * view.ratio_max)
-    h0 = height if width / height >= view.ratio_min else round(width / view.ratio_min)
-    found = fits.any(dim=0)
-    return (
-        torch.where(found, top, (height - h0) // 2),
-        torch.where(found, left, (width - w0) // 2),
-        torch.where(found, h, h0),
-        torch.where(found, w, w0),
-    )
-
-
-def apply(images: Tensor, parameters: Parameters, size: int) -> Tensor:
+def apply(images: Tensor | Whole, parameters: Parameters, size: int) -> Tensor:
     """uint8 images [N, C, H, W] and parameters of M = k N samples -> float32 [M, C, size, size] in [0, 1].
 
-    H and W are at most `size`: crops are only enlarged, for which no filter against aliasing is needed. Sample m is
-    made from image m mod N. In between, the samples are sorted by the place of hue in their jitter: hue is the one of
-    its operations that is not affine, and so works on slices.
+    H and W of a tensor are at most `size`: crops are only enlarged, for which no filter against aliasing is needed.
+    Those of whole pictures are cut on the CPU. Sample m is made from image m mod N. In between, the samples are sorted
+    by the place of hue in their jitter: hue is the one of its operations that is not affine, and so works on slices.
     """
-    assert max(images.shape[2:]) <= size
-    p, m = parameters, len(parameters.top)
+    p, m, device = parameters, len(parameters.top), images.device
     changes = (p.factors[p.jitter] != torch.tensor(NO_CHANGE)).any(dim=0).tolist()
     affine_ops = [op for op in (BRIGHTNESS, CONTRAST, SATURATION) if changes[op]]
     rank = p.order.argsort(dim=1)  # [M, 4]: the place of each operation
@@ -154,15 +133,22 @@ def apply(images: Tensor, parameters: Parameters, size: int) -> Tensor:
     box = torch.stack([p.top, p.height, p.left, p.width, p.flip], dim=1).float()
     floats = torch.cat([box, p.factors[:, [HUE]], _affine_coefficients(p.factors, rank, affine_ops)], dim=1)
     picked = [flags.nonzero()[:, 0] for flags in (p.gray, p.blur, p.solarize)]
-    indices = send(torch.cat([by_group % len(images), by_group.argsort(), *picked]), images.device)
+    indices = send(torch.cat([by_group, by_group.argsort(), *picked]), device)
     source, back, gray, blur, solarize = torch.split(indices, [m, m, *map(len, picked)])
-    columns = send(floats[by_group], images.device).view(m, -1, 1, 1, 1).unbind(dim=1)  # each [M, 1, 1, 1]
+    columns = send(floats[by_group], device).view(m, -1, 1, 1, 1).unbind(dim=1)  # each [M, 1, 1, 1]
     top, height, left, width, flip, turn, *coefficients = columns
 
-    rows = _positions(top, height, torch.zeros_like(flip), images.shape[2], size)
-    cols = _positions(left, width, flip, images.shape[3], size)
-    grid = torch.stack(torch.broadcast_tensors(cols[:, None, :], rows[:, :, None]), dim=3)  # [M, S, S, 2]
-    x = grid_sample(images.index_select(0, source).float().div_(255), grid, align_corners=False)  # [M, C, S, S]
+    if isinstance(images, Whole):
+        boxes = torch.stack([p.top, p.left, p.height, p.width], dim=1).tolist()
+        x = send(cut(images.pictures, boxes, size), device).index_select(0, source).float().div_(255)
+        x = torch.where(flip.bool(), x.flip(3), x)  # [M, C, S, S]
+    else:
+        assert max(images.shape[2:]) <= size
+        rows = _positions(top, height, torch.zeros_like(flip), images.shape[2], size)
+        cols = _positions(left, width, flip, images.shape[3], size)
+        grid = torch.stack(torch.broadcast_tensors(cols[:, None, :], rows[:, :, None]), dim=3)  # [M, S, S, 2]
+        x = images.index_select(0, source % len(images)).float().div_(255)
+        x = grid_sample(x, grid, align_corners=False)  # [M, C, S, S]
 
     for n_before, (start, end) in enumerate(zip([0, *ends], ends[:-1], strict=False)):
         part = slice(start, end)
@@ -275,8 +261,3 @@ def _reflected_shifts(size: int, radius: int, device: torch.device) -> Tensor:
     pixel = torch.arange(size) + torch.arange(-radius, radius + 1)[:, None]  # [K, S]
     pixel = size - 1 - (size - 1 - pixel.abs()).abs()
     return torch.nn.functional.one_hot(pixel, size).flatten(1).float().to(device)
-
-
-def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """To the device without waiting for it, which takes pinned memory."""
-    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bench.data.split import Channels, Split
+    from bench.data.whole import Images
 
     Reader = Callable[[DataConfig, Path], tuple[Split, Callable[[], Split]]]
 
@@ -100,12 +101,12 @@ VALIDATION_SHARE = 0.1  # of the labelled training images
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset in memory (or memory-mapped), all images of one size."""
+    """A dataset in memory, or memory-mapped."""
 
     name: str
     classes: tuple[str, ...]
-    images: Tensor
-    """uint8 [N, 3, S, S]: every pre-training image."""
+    images: Images
+    """uint8 [N, 3, S, S], or pictures of different shapes with such centre views: every pre-training image."""
     labels: Tensor
     """int64 [N]; -1 where unlabelled."""
     train: Tensor
@@ -115,7 +116,7 @@ class Dataset:
     mean: Channels
     """A channel, of all pre-training images' pixels in [0, 1]."""
     std: Channels
-    load_test: Callable[[], tuple[Tensor, Tensor]]
+    load_test: Callable[[], tuple[Images, Tensor]]
     """Reads the test split, which nothing else does: uint8 images [M, 3, S, S], int64 labels [M]."""
     check: Callable[[], list[str]] = list
     """Decodes and caches the test images too, before training; returns remarks on what was left out or looks wrong.
@@ -147,7 +148,7 @@ def load(config: DataConfig, data_dir: Path) -> Dataset:
     read: Reader = getattr(importlib.import_module(module), function)
     train, read_test = read(config, data_dir)
 
-    def load_test() -> tuple[Tensor, Tensor]:
+    def load_test() -> tuple[Images, Tensor]:
         test = read_test()
         return test.images, test.labels
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bench.config.sections import DataConfig
-from bench.data import bands, cache, folders, pictures
+from bench.data import bands, cache, folders, pictures, shards
 from bench.data.split import Batch, Pixels, Source, Split
 from bench.errors import UserError, few
 
@@ -30,13 +30,23 @@ def read(config: DataConfig, data_dir: Path) -> tuple[Split, Callable[[], Split]
         raise UserError(f"data.channels={config.channels}: {bands.NEEDED}")
 
     def split(part: str, files: tuple[tuple[str, int], ...]) -> Split:
-        path = data_dir / "cache" / f"folder-{fingerprint}-{part}-{cache.shown(config)}.npy"
+        cached = data_dir / "cache" / f"folder-{fingerprint}-{part}-{cache.shown(config)}"
 
         def source() -> Source:
             return Source(len(files), folder.classes, file_batches(folder.root, files, config.size, config.channels))
 
+        def kept() -> shards.Kept:
+            def some(places: slice) -> Iterator[Batch]:
+                return file_batches(folder.root, files[places], config.store, config.channels, whole=True)
+
+            return shards.Kept(len(files), folder.classes, some)
+
         try:
-            found = cache.cached(path, config.size, source, config.skip_bad, pictures.VERSION, config.channels)
+            if config.store:
+                found = shards.cached(cached, kept, config, pictures.VERSION)
+            else:
+                path, n = cached.with_name(f"{cached.name}.npy"), config.channels
+                found = cache.cached(path, config.size, source, config.skip_bad, pictures.VERSION, n)
         except UserError as error:
             raise UserError(f"{config.name}: {error}") from None
         unreadable = {name for name, _ in found.skipped}
@@ -67,30 +77,31 @@ class _Read(NamedTuple):
 
     name: str
     label: int
-    pixels: Pixels | None = None  # [3, S, S]
+    pixels: Pixels | None = None
     several: bool = False
     digest: str = ""
     problem: str = ""
 
 
-def file_batches(root: Path, files: Sequence[tuple[str, int]], size: int, n_channels: int = 3) -> Iterator[Batch]:
-    """Batches of image files, (path below `root`, label) each, decoded by several threads."""
+def file_batches(
+    root: Path, files: Sequence[tuple[str, int]], size: int, n_channels: int = 3, whole: bool = False
+) -> Iterator[Batch]:
+    """Batches of image files, (path below `root`, label) each, decoded by several threads as `pictures.decode` does."""
     chunks = (files[start : start + pictures.AT_ONCE] for start in range(0, len(files), pictures.AT_ONCE))
-    return decoded(
-        ([Encoded(name, label, (root / name).read_bytes) for name, label in chunk] for chunk in chunks),
-        size,
-        n_channels,
-    )
+    encoded = ([Encoded(name, label, (root / name).read_bytes) for name, label in chunk] for chunk in chunks)
+    return decoded(encoded, size, n_channels, whole)
 
 
-def decoded(chunks: Iterable[Sequence[Encoded]], size: int, n_channels: int = 3) -> Iterator[Batch]:
+def decoded(
+    chunks: Iterable[Sequence[Encoded]], size: int, n_channels: int = 3, whole: bool = False
+) -> Iterator[Batch]:
     """A batch a chunk, decoded by several threads."""
 
     def read_one(file: Encoded) -> _Read:
         name, label, read = file
         try:
             content = read()
-            pixels, several = pictures.decode(content, size, n_channels)
+            pixels, several = pictures.decode(content, size, n_channels, whole)
         except Exception as error:  # decoders of damaged files raise nearly anything; the reason is shown
             text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             return _Read(name, label, problem=_reason(text) or type(error).__name__)
@@ -101,8 +112,10 @@ def decoded(chunks: Iterable[Sequence[Encoded]], size: int, n_channels: int = 3)
             results = list(pool.map(read_one, chunk))
             good = [result for result in results if result.pixels is not None]
             images = [result.pixels for result in good if result.pixels is not None]
+            square = np.stack(images) if images and not whole else np.empty((0, n_channels, size, size), dtype=np.uint8)
             yield Batch(
-                images=np.stack(images) if images else np.empty((0, n_channels, size, size), dtype=np.uint8),
+                images=square,
+                pictures=images if whole else [],
                 labels=[result.label for result in good],
                 skipped=[(result.name, result.problem) for result in results if result.pixels is None],
                 several=[result.several for result in good],

@@ -29,6 +29,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from bench.data import bands
 from bench.data.split import Batch, Pixels
+from bench.data.whole import shape
 
 # Pillow warns of its own lines, not of files; what matters raises.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -63,20 +64,33 @@ def array_batches(images: Tensor, labels: Sequence[int], size: int, n_channels: 
         yield Batch(resized(images[part], size, n_channels), [int(label) for label in labels[part]])
 
 
-def decode(content: bytes, size: int, n_channels: int = 3) -> tuple[Pixels, bool]:
+def decode(content: bytes, size: int, n_channels: int = 3, whole: bool = False) -> tuple[Pixels, bool]:
     """An image file of any size and mode -> uint8 [C, size, size], and whether it has more frames or pages.
 
-    Resized on its shorter side, centre crop; of 1 channel, gray as Pillow makes it. .npy files, and images of neither 1
-    nor 3 channels: `bench.data.bands`. Raises ValueError if it cannot tell what is black and white, and nearly
-    anything if the file is damaged.
+    Resized on its shorter side, centre crop; of 1 channel, gray as Pillow makes it. whole: no crop, and never enlarged:
+    [H, W, C]. .npy files, and images of neither 1 nor 3 channels: `bench.data.bands`. Raises ValueError if it cannot
+    tell what is black and white, and nearly anything if the file is damaged.
     """
     if n_channels not in (1, 3) or content.startswith(bands.NPY):
-        return resized(torch.from_numpy(bands.read(content, n_channels))[None], size, n_channels)[0], False
+        values = torch.from_numpy(bands.read(content, n_channels))
+        if whole:
+            return _shrunk(values, size).permute(1, 2, 0).numpy(), False
+        return resized(values[None], size, n_channels)[0], False
     with _opened(content) as image:
         picture = _rgb(image) if n_channels == 3 else _rgb(image).convert("L")
         several = _has_more(image)
+        if whole:
+            if min(picture.size) > size:
+                picture = tv.resize(picture, [*shape(picture.height, picture.width, size)], antialias=True)
+            return np.atleast_3d(np.asarray(picture)), several
         picture = tv.center_crop(tv.resize(picture, [size], antialias=True), [size])
     return np.atleast_3d(np.asarray(picture)).transpose(2, 0, 1), several
+
+
+def _shrunk(values: Tensor, size: int) -> Tensor:
+    """uint8 [C, H, W], its shorter side at most `size`."""
+    height, width = values.shape[1:]
+    return tv.resize(values, [*shape(height, width, size)], antialias=True) if min(height, width) > size else values
 
 
 @contextlib.contextmanager

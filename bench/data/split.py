@@ -8,15 +8,17 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from bench.data.whole import Images
+
 Pixels = npt.NDArray[np.uint8]
 Channels = tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Split:
-    """One split of a dataset, all images of one size."""
+    """One split of a dataset."""
 
-    images: Tensor  # uint8 [N, C, S, S]
+    images: Images  # uint8 [N, C, S, S], or pictures of different shapes that give such centre views
     labels: Tensor  # int64 [N]; -1 where unlabelled
     classes: tuple[str, ...]
     mean: Channels  # a channel, of pixels in [0, 1]
@@ -39,6 +41,7 @@ class Batch:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     several: list[bool] = field(default_factory=list)  # [k] or none
     digests: list[str] = field(default_factory=list)  # [k] or none
+    pictures: list[Pixels] = field(default_factory=list)  # k, [H, W, C] each, where they are kept whole; images: none
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,16 @@ class Moments:
         self.n = 0
         self.sum = np.zeros(n_channels, dtype=np.int64)
         self.sum_of_squares = np.zeros(n_channels, dtype=np.int64)
+
+    @classmethod
+    def of(cls, numbers: Iterable["Moments"], n_channels: int) -> "Moments":
+        """Of several together."""
+        whole = cls(n_channels)
+        for each in numbers:
+            whole.n += each.n
+            whole.sum += each.sum
+            whole.sum_of_squares += each.sum_of_squares
+        return whole
 
     def add(self, images: Pixels) -> None:
         """images: [k, C, S, S], as many as fit into memory four times."""

@@ -8,6 +8,7 @@ from torch import Tensor
 from bench.backbone import frozen
 from bench.data.augment import Augmentation
 from bench.data.datasets import Dataset
+from bench.data.whole import batch
 from bench.evaluation.protocol import FORWARD_BATCH, features
 from bench.evaluation.scale import scales, unit
 from bench.seeds import Probe, stream
@@ -74,7 +75,7 @@ def diagnose(
     pairs = []
     with frozen(method), torch.autocast(device.type, enabled=False):
         for part in torch.split(index, FORWARD_BATCH):
-            images = dataset.images[part.to(dataset.images.device)].to(device)
+            images = batch(dataset.images, part, device)
             pairs.append([unit(method.embed(view).float()) for view in augment(images, draws)])
     z1, z2 = (torch.cat(views) for views in zip(*pairs, strict=True))  # [n, D]
     measured = {

@@ -7,6 +7,7 @@ from bench.backbone import frozen
 from bench.config.sections import EvalConfig
 from bench.data.augment import normalize
 from bench.data.split import Channels
+from bench.data.whole import Images
 from bench.team import ALONE, Team
 
 FORWARD_BATCH = 256  # images of a forward pass
@@ -14,7 +15,7 @@ FORWARD_BATCH = 256  # images of a forward pass
 
 def features(
     backbone: nn.Module,
-    images: Tensor,
+    images: Images,
     index: Tensor | None,
     mean: Channels,
     std: Channels,
@@ -40,7 +41,7 @@ def features(
 
 def outputs(
     network: nn.Module,
-    images: Tensor,
+    images: Images,
     index: Tensor | None,
     mean: Channels,
     std: Channels,

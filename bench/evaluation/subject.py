@@ -11,6 +11,7 @@ from bench.config.sections import EvalConfig
 from bench.config.views import AugmentConfig
 from bench.data.datasets import Dataset
 from bench.data.split import Channels
+from bench.data.whole import Images
 from bench.evaluation.protocol import features
 from bench.team import ALONE, Team
 
@@ -19,7 +20,7 @@ from bench.team import ALONE, Team
 class Test:
     """A test split, with the encoder's features of it."""
 
-    images: Tensor  # uint8 [M, 3, S, S]
+    images: Images  # uint8 [M, 3, S, S]
     labels: Tensor  # int64 [M]
     features: Tensor  # float32 [M, D], on the encoder's device
 

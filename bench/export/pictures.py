@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from torch import Tensor
 
+from bench.data.whole import Images
 from bench.errors import UserError
 from bench.evaluation.protocol import features
 from bench.evaluation.scale import unit
@@ -106,14 +107,15 @@ def look(title: str, run: Trained) -> Seen:
     images, labels = data.load_test()
     mapped = spread(labels, MAPPED)
     found = neighbours(run, images, labels, device)
-    shown = torch.cat([images[found.queries, None], data.images[found.nearest]], dim=1)  # [q, 1 + k, 3, S, S]
+    near = data.images[found.nearest.flatten()].unflatten(0, found.nearest.shape)
+    shown = torch.cat([images[found.queries][:, None], near], dim=1)  # [q, 1 + k, 3, S, S]
     right = f"{int(found.right.sum())} of {found.right.numel()} right"
     panel = Panel(f"{title}: {right}", framed(shown, found.right), ["test", *map(str, range(1, NEAREST + 1))])
     of_test = features(encoder, images, mapped, own.mean, own.std, device)
     return Seen(title, panel, placed(of_test.cpu()), labels[mapped].numpy(), data.classes, len(images))
 
 
-def neighbours(run: Trained, images: Tensor, labels: Tensor, device: torch.device) -> Neighbours:
+def neighbours(run: Trained, images: Images, labels: Tensor, device: torch.device) -> Neighbours:
     """Of some test images (uint8 [M, 3, S, S], labels [M]), among the labelled training images."""
     data, own = run.judged_on, run.dataset
     bank, queries = torch.cat([data.train, data.validation]), spread(labels, QUERIES)

@@ -13,6 +13,7 @@ from bench.config.schema import RunConfig
 from bench.data import datasets
 from bench.data.augment import Augmentation
 from bench.data.datasets import Dataset
+from bench.data.whole import batch as batch_of
 from bench.errors import UserError
 from bench.export.sheet import Panel, draw
 from bench.seeds import stream
@@ -65,7 +66,14 @@ def look(config: RunConfig, dataset: Dataset, images: int) -> Seen:
             batch, row = divmod(at, whole)
             if batch < n // whole and len(found[i]) < DRAWS:  # the last, incomplete batch is dropped
                 draws = stream(SEED, "augment", epoch, batch)
-                found[i].append(augment(dataset.images[image : image + 1], draws, slice(row, row + 1), whole))
+                found[i].append(
+                    augment(
+                        batch_of(dataset.images, torch.tensor([image]), torch.device("cpu")),
+                        draws,
+                        slice(row, row + 1),
+                        whole,
+                    )
+                )
         if all(len(views) == DRAWS for views in found):
             break
     views = [tuple(_pixels(torch.cat([of[d][v] for of in found]), dataset) for v in (0, 1)) for d in range(DRAWS)]

@@ -31,6 +31,8 @@ ADDED: dict[str, Any] = {
     "data.label_column": "",
     "data.train_split": "",
     "data.test_split": "",
+    "data.store": 0,
+    "data.eval_crop": 1.0,
     "backbone.weights": "",
     "backbone.weights_hash": "",
     "backbone.args": {},

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bench.config.schema import RunConfig
 from bench.data.datasets import Dataset
+from bench.data.whole import Images
 from bench.team import ALONE, Team
 from methods.base import Method
 
@@ -117,9 +118,11 @@ def autocast(device: torch.device, config: RunConfig) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=config.train.precision == "bfloat16")
 
 
-def resident(dataset: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:
+def resident(dataset: Dataset, device: torch.device) -> tuple[Images, Tensor]:
     """Images and training labels (validation hidden as -1), on the device if half of its free memory holds them."""
     labels = dataset.labels.clone()
     labels[dataset.validation] = -1
-    fits = device.type == "cuda" and dataset.images.nbytes < torch.cuda.mem_get_info(device)[0] // 2
-    return dataset.images.to(device) if fits else dataset.images, labels.to(device)
+    images = dataset.images
+    if device.type == "cuda" and isinstance(images, Tensor) and images.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
+        images = images.to(device)
+    return images, labels.to(device)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.config.schema import RunConfig
 from bench.data import datasets
-from bench.data.augment import send
+from bench.data.whole import send
 from bench.errors import UserError
 from bench.evaluation.protocol import FORWARD_BATCH, features
 from bench.runs.store import RunDir

@@ -79,7 +79,7 @@ def test_arrays_are_images_where_a_folder_has_no_others(tmp_path: Path, data_dir
                 values = np.full((6, 6, 5), 60 * label + 10 * i, dtype=np.uint8)
                 np.save(tmp_path / "x" / part / f"c{label}" / f"{i}.npy", values)
     found = datasets.load(config(tmp_path / "x", 6, channels=5), data_dir)
-    assert found.images.shape == (12, 5, 6, 6) and len(found.mean) == len(found.std) == 5
+    assert found.images[:].shape == (12, 5, 6, 6) and len(found.mean) == len(found.std) == 5
     assert "not that of an image of 3 channels" in message(config(tmp_path / "x", 6), data_dir)
     Image.new("RGB", (6, 6)).save(tmp_path / "x" / "train" / "c0" / "y.png")
     assert "train/c0 has 1 images" in message(config(tmp_path / "x", 6), data_dir)
@@ -87,8 +87,8 @@ def test_arrays_are_images_where_a_folder_has_no_others(tmp_path: Path, data_dir
 
 def test_gray_digits_are_the_same_values_once() -> None:
     gray, colour = (datasets.load(config("digits", channels=n), Path()) for n in (1, 3))
-    assert gray.images.shape[1] == 1
-    assert (gray.images == colour.images).all()
+    assert gray.images[:].shape[1] == 1
+    assert (gray.images[:] == colour.images[:]).all()
     assert gray.mean == colour.mean[:1] and gray.std == colour.std[:1]
 
 

@@ -37,20 +37,20 @@ def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_digits_need_neither_download_nor_cache(data_dir: Path) -> None:
     digits = datasets.load(config("digits"), data_dir)
     test_images, test_labels = digits.load_test()
-    assert digits.images.shape[1:] == test_images.shape[1:] == (3, 16, 16)
-    assert digits.images.dtype == test_images.dtype == torch.uint8
+    assert digits.images[:].shape[1:] == test_images[:].shape[1:] == (3, 16, 16)
+    assert digits.images[:].dtype == test_images[:].dtype == torch.uint8
     assert len(digits.images) + len(test_images) == 1797
     assert len(test_images) == pytest.approx(0.2 * 1797, abs=5)
     assert digits.labels.dtype == test_labels.dtype == torch.int64
     assert digits.classes == tuple("0123456789")
-    assert torch.equal(digits.images[:, 0], digits.images[:, 2])  # gray
-    assert digits.images.max() > 250
+    assert torch.equal(digits.images[:][:, 0], digits.images[:][:, 2])  # gray
+    assert digits.images[:].max() > 250
     assert not data_dir.exists()
 
 
 def test_mean_and_std_are_those_of_all_training_images() -> None:
     digits = datasets.load(config("digits", 8), Path())
-    pixels = digits.images.double() / 255
+    pixels = digits.images[:].double() / 255
     assert digits.mean == pytest.approx(pixels.mean(dim=(0, 2, 3)).tolist(), abs=1e-9)
     assert digits.std == pytest.approx(pixels.std(dim=(0, 2, 3), correction=0).tolist(), abs=1e-9)
 
@@ -92,13 +92,13 @@ def test_small_classes_give_at_least_one_image_and_keep_one(members: int, expect
 def test_a_folder_becomes_images_of_one_size_with_labels(folder: Path, data_dir: Path) -> None:
     birds = datasets.load(config(folder), data_dir)
     assert birds.classes == CLASSES
-    assert birds.images.shape == (60, 3, 16, 16)
+    assert birds.images[:].shape == (60, 3, 16, 16)
     assert Counter(birds.labels.tolist()) == {0: 20, 1: 20, 2: 20}
     assert Counter(birds.labels[birds.validation].tolist()) == {0: 2, 1: 2, 2: 2}
     test_images, test_labels = birds.load_test()
-    assert test_images.shape == (12, 3, 16, 16)
+    assert test_images[:].shape == (12, 3, 16, 16)
     assert Counter(test_labels.tolist()) == {0: 4, 1: 4, 2: 4}
-    pixels = birds.images.double() / 255
+    pixels = birds.images[:].double() / 255
     assert birds.mean == pytest.approx(pixels.mean(dim=(0, 2, 3)).tolist(), abs=1e-9)
     assert birds.std == pytest.approx(pixels.std(dim=(0, 2, 3), correction=0).tolist(), abs=1e-9)
 
@@ -119,7 +119,7 @@ def test_images_are_decoded_once_and_then_mapped_into_memory(
     first.load_test()
     forbid_decoding(monkeypatch)
     second = datasets.load(config(folder), data_dir)
-    assert torch.equal(first.images, second.images)
+    assert torch.equal(first.images[:], second.images[:])
     assert torch.equal(first.labels, second.labels)
     assert (first.mean, first.std) == (second.mean, second.std)
     second.load_test()
@@ -152,14 +152,14 @@ def test_more_images_than_memory_may_hold_are_made_and_augmented_in_bounded_memo
 
 
 def test_each_size_has_a_cache_of_its_own(folder: Path, data_dir: Path) -> None:
-    assert datasets.load(config(folder, 16), data_dir).images.shape[2] == 16
-    assert datasets.load(config(folder, 20), data_dir).images.shape[2] == 20
-    assert datasets.load(config(folder, 16), data_dir).images.shape[2] == 16
+    assert datasets.load(config(folder, 16), data_dir).images[:].shape[2] == 16
+    assert datasets.load(config(folder, 20), data_dir).images[:].shape[2] == 20
+    assert datasets.load(config(folder, 16), data_dir).images[:].shape[2] == 16
 
 
 @pytest.mark.parametrize("damage", ["truncated", "longer", "garbage", "empty", "pickle", "no json", "bad json"])
 def test_a_damaged_cache_is_made_again(folder: Path, data_dir: Path, damage: str) -> None:
-    before = datasets.load(config(folder), data_dir).images.clone()
+    before = datasets.load(config(folder), data_dir).images[:].clone()
     (npy,) = data_dir.rglob("*train*.npy")
     content = npy.read_bytes()
     if damage == "pickle":
@@ -171,7 +171,7 @@ def test_a_damaged_cache_is_made_again(folder: Path, data_dir: Path, damage: str
     else:
         damaged = {"truncated": content[:-5], "longer": content + b"x", "garbage": b"x" * 99, "empty": b""}
         npy.write_bytes(damaged[damage])
-    assert torch.equal(datasets.load(config(folder), data_dir).images, before)
+    assert torch.equal(datasets.load(config(folder), data_dir).images[:], before)
     assert npy.read_bytes() == content
 
 
@@ -285,7 +285,7 @@ def test_a_data_directory_that_cannot_be_made_or_written_is_one_line(folder: Pat
 def test_a_cache_of_other_decoding_rules_is_made_anew(
     folder: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = datasets.load(config(folder), data_dir).images.clone()
+    right = datasets.load(config(folder), data_dir).images[:].clone()
     (about,) = data_dir.rglob("*train*.json")
     (npy,) = data_dir.rglob("*train*.npy")
     values = json.loads(about.read_text())
@@ -293,7 +293,7 @@ def test_a_cache_of_other_decoding_rules_is_made_anew(
         np.lib.format.open_memmap(npy, mode="r+")[:] = 0
         old = {key: value for key, value in values.items() if key != "version"}
         about.write_text(json.dumps(old | ({"version": version} if version else {})))
-        assert torch.equal(datasets.load(config(folder), data_dir).images, right)
+        assert torch.equal(datasets.load(config(folder), data_dir).images[:], right)
 
 
 def test_a_cache_of_arrays_from_the_first_version_is_read(tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ def test_a_cache_of_arrays_from_the_first_version_is_read(tmp_path: Path) -> Non
     about = {"labels": [1, 0], "classes": ["a", "b"], "mean": [0, 0, 0], "std": [1, 1, 1], "skipped": []}
     (tmp_path / "x.json").write_text(json.dumps(about))
     found = cache.cached(tmp_path / "x.npy", 4, lambda: pytest.fail("made anew"))
-    assert found.images.tolist() == pixels.tolist()
+    assert found.images[:].tolist() == pixels.tolist()
     assert found.labels.tolist() == [1, 0]
 
 

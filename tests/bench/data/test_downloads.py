@@ -66,11 +66,11 @@ def test_gray_channels_last_images_are_brought_to_three_channels_and_the_size(
     monkeypatch.setattr(torchvision.datasets, "FashionMNIST", fashion)
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", cifar)
     clothes = datasets.load(config("fashion_mnist", 32), data_dir)
-    assert clothes.images.shape == (20, 3, 32, 32)
+    assert clothes.images[:].shape == (20, 3, 32, 32)
     expected = tv.resize(gray[:, None], [32], antialias=True)
-    assert torch.equal(clothes.images, expected.expand(-1, 3, -1, -1))
+    assert torch.equal(clothes.images[:], expected.expand(-1, 3, -1, -1))
     pets = datasets.load(config("cifar10", 32), data_dir)
-    assert torch.equal(pets.images, torch.tensor(colour).permute(0, 3, 1, 2))
+    assert torch.equal(pets.images[:], torch.tensor(colour).permute(0, 3, 1, 2))
     assert pets.labels.tolist() == labels
     assert pets.classes == ("cat", "dog")
 
@@ -89,11 +89,11 @@ def test_stl10_pretrains_on_unlabelled_images_and_leaves_the_test_split_alone(
     monkeypatch.setattr(torchvision.datasets, "STL10", stl10)
     stl = datasets.load(config("stl10", 24), data_dir)
     assert asked == ["train+unlabeled"]
-    assert stl.images.shape == (100, 3, 24, 24)
+    assert stl.images[:].shape == (100, 3, 24, 24)
     assert (stl.labels == -1).sum() == 60
     assert (len(stl.train), len(stl.validation)) == (36, 4)
     assert (stl.labels[torch.cat([stl.train, stl.validation])] >= 0).all()
-    assert stl.load_test()[0].shape == (8, 3, 24, 24)
+    assert stl.load_test()[0][:].shape == (8, 3, 24, 24)
     datasets.load(config("stl10", 24), data_dir)
     assert asked == ["train+unlabeled", "test"]  # the second time the cache answers
 
@@ -139,10 +139,10 @@ def test_fashion_mnist_is_read_from_files_of_any_checksum_packed_or_not(data_dir
         write_idx(raw / f"{part}-images-idx3-ubyte", pixels, packed)
         write_idx(raw / f"{part}-labels-idx1-ubyte", (np.arange(n) % 10).astype(np.uint8), packed)
     clothes = datasets.load(config("fashion_mnist", 28), data_dir)
-    assert clothes.images[:, 0, 0, 0].tolist() == [i % 251 for i in range(60_000)]
+    assert clothes.images[:][:, 0, 0, 0].tolist() == [i % 251 for i in range(60_000)]
     assert clothes.labels.tolist() == [i % 10 for i in range(60_000)]
     assert clothes.classes[9] == "Ankle boot"
-    assert clothes.load_test()[0].shape == (10_000, 3, 28, 28)
+    assert clothes.load_test()[0][:].shape == (10_000, 3, 28, 28)
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["unpacked", "packed"])

@@ -74,7 +74,7 @@ def test_a_rate_that_diverges_is_left_out_and_harms_no_other(monkeypatch: pytest
 
 def test_of_equal_rates_the_slowest_is_chosen() -> None:
     data = dataset()
-    blank = replace(data, images=torch.full_like(data.images, 128))  # nothing to learn: all rates score the same
+    blank = replace(data, images=torch.full_like(data.images[:], 128))  # nothing to learn: all rates score the same
     (found,) = judge(Finetune(epochs=1), subject(make_backbone(), blank)).scores
     assert found.chosen["lr"] == min(finetune.RATES["sgd"])
 
@@ -184,7 +184,7 @@ def test_finetuning_on_a_gpu_as_on_the_cpu() -> None:
     settings = Finetune(epochs=8, batch_size=32)
     on_cpu = score(settings)
     data, device = dataset(), torch.device("cuda")
-    for images in (data.images, data.images.to(device)):
+    for images in (data.images[:], data.images[:].to(device)):
         judged = subject(make_backbone().to(device), replace(data, images=images), device)
         (on_gpu,) = judge(settings, judged).scores
         assert on_gpu.test_top1 == pytest.approx(on_cpu.test_top1, abs=5)

@@ -113,7 +113,7 @@ def test_test_labels_decide_nothing_but_the_test_scores() -> None:
 
 def test_of_equal_strengths_the_strongest_is_chosen() -> None:
     data = dataset()
-    blank = replace(data, images=torch.full_like(data.images, 128))  # nothing to learn: all strengths score the same
+    blank = replace(data, images=torch.full_like(data.images[:], 128))  # nothing to learn: all strengths score the same
     metrics = run(make_backbone(), blank)
     assert metrics["linear_l2"] == max(logistic.L2_GRID)
 

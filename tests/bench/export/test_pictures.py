@@ -24,7 +24,7 @@ def test_neighbours_are_those_of_brute_force(results: Path, tmp_path: Path) -> N
     network = backbone.load(RunDir(path).encoder).eval()
     data = run.dataset
     with torch.no_grad():
-        bank = network(normalize(data.images, data.mean, data.std)).double().numpy()
+        bank = network(normalize(data.images[:], data.mean, data.std)).double().numpy()
         asked = network(normalize(images[found.queries], data.mean, data.std)).double().numpy()
     for query, nearest, right, place in zip(asked, found.nearest, found.right, found.queries, strict=True):
         cosines = bank @ query / np.linalg.norm(bank, axis=1) / np.linalg.norm(query)

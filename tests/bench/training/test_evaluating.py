@@ -111,7 +111,7 @@ def test_what_was_trained_without_labels_is_judged_on_another_data_set(tmp_path:
     """The same pixels as digits with labels: normalised alike, judged alike, and the tables name both sets."""
     digits = datasets.load(DataConfig(name="digits", size=8), tmp_path)
     (tmp_path / "pictures").mkdir()
-    for i, image in enumerate(digits.images):
+    for i, image in enumerate(digits.images[:]):
         Image.fromarray(image[0].numpy()).save(tmp_path / "pictures" / f"{i:04}.png")
     found: list[Result] = []
     for data in ({}, {"data.name": f"folder:{tmp_path / 'pictures'}", "eval.data": "digits"}):

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.config.schema import RunConfig
 from bench.data import datasets
+from bench.data.whole import Images
 from bench.errors import Interrupted, UserError
 from bench.evaluation import logistic
 from bench.evaluation.logistic import L2_GRID
@@ -450,7 +451,7 @@ def test_the_test_split_is_not_touched_before_training_has_ended(
     job = start("simclr")
     read_at: list[tuple[int, bool]] = []
 
-    def load_test() -> tuple[Tensor, Tensor]:
+    def load_test() -> tuple[Images, Tensor]:
         read_at.append((job.step, job.dir.checkpoint.exists()))
         return digits.load_test()
 

@@ -1,0 +1,92 @@
+"""Random resized crops: where they lie, and their pixels.
+
+torchvision's RandomResizedCrop. Of images of one size that are only enlarged, all crops are made at once on the device
+(`bench.data.augment`); from whole pictures each is cut on the CPU, which reads nothing else, and resized with
+antialiasing by torch's own kernel for bytes.
+"""
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from bench.config.views import ViewConfig
+
+ATTEMPTS = 10  # at a crop that fits into the image
+Sides = int | Tensor
+"""Of images: of all, or int64 [n] of each."""
+
+
+def place(
+    view: ViewConfig, height: Sides, width: Sides, area: Tensor, ratio: Tensor, place_y: Tensor, place_x: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """torchvision's RandomResizedCrop.get_params for n samples at once.
+
+    Uniform draws `area`, `ratio` [10, n] and `place_y`, `place_x` [n] -> top, left, height, width, int64 [n].
+    """
+    area = height * width * (view.crop_min + (view.crop_max - view.crop_min) * area.double())
+    low, high = math.log(view.ratio_min), math.log(view.ratio_max)
+    ratio = torch.exp(low + (high - low) * ratio.double())
+    w = (area * ratio).sqrt().round().long()  # [attempts, n]
+    h = (area / ratio).sqrt().round().long()
+    fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
+    first = fits.int().argmax(dim=0, keepdim=True)  # the first attempt that fits
+    w, h = w.gather(0, first)[0], h.gather(0, first)[0]  # [n]
+    top = (place_y.double() * (height - h + 1)).long()
+    left = (place_x.double() * (width - w + 1)).long()
+
+    # no attempt fits: the largest centre crop whose aspect is allowed
+    w0, h0 = _centre(view, height, width)
+    found = fits.any(dim=0)
+    return (
+        torch.where(found, top, (height - h0) // 2),
+        torch.where(found, left, (width - w0) // 2),
+        torch.where(found, h, h0),
+        torch.where(found, w, w0),
+    )
+
+
+def _centre(view: ViewConfig, height: Sides, width: Sides) -> tuple[Sides, Sides]:
+    """Width and height of the largest crop whose aspect is allowed."""
+    if isinstance(height, int) and isinstance(width, int):
+        w0 = width if width / height <= view.ratio_max else round(height * view.ratio_max)
+        h0 = height if width / height >= view.ratio_min else round(width / view.ratio_min)
+        return w0, h0
+    tall, wide = torch.as_tensor(height), torch.as_tensor(width)
+    aspect = wide.double() / tall
+    w = torch.where(aspect <= view.ratio_max, wide, (tall * view.ratio_max).round().long())
+    h = torch.where(aspect >= view.ratio_min, tall, (wide / view.ratio_min).round().long())
+    return w.clamp(min=1), h.clamp(min=1)
+
+
+def cut(images: Sequence[Tensor], boxes: Sequence[tuple[int, int, int, int]], size: int) -> Tensor:
+    """Crops of pictures uint8 [C, H, W] of any shape, resized with antialiasing -> uint8 [m, C, size, size].
+
+    boxes: top, left, height, width; box m is of picture m mod n.
+    """
+    out = torch.empty(len(boxes), images[0].shape[0], size, size, dtype=torch.uint8)
+
+    def one(m: int) -> None:
+        top, left, height, width = boxes[m]
+        crop = images[m % len(images)][:, top : top + height, left : left + width]
+        out[m] = resized(crop, size, size)
+
+    list(_threads().map(one, range(len(boxes))))
+    return out
+
+
+def resized(image: Tensor, height: int, width: int) -> Tensor:
+    """uint8 [C, H, W] -> [C, height, width], bilinear with antialiasing, as torchvision's on bytes."""
+    if image.shape[1:] == (height, width):
+        return image
+    return interpolate(image[None], (height, width), mode="bilinear", antialias=True)[0]
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """As many as this process has for its tensors: runs side by side share the cores."""
+    return ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="crop")

@@ -1,0 +1,77 @@
+"""Pictures of different shapes: what a data set has in place of one tensor where they are stored whole.
+
+Two things are asked of the images of a data set: their centre views, `images[index]`, uint8 [n, C, S, S], which a
+tensor of square images answers by itself; and a batch to crop from, `batch(images, index, device)`.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bench.data.crop import resized
+
+
+class Pictures:
+    """N pictures, uint8 [C, H, W] each, that are read when they are asked for."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, read: Callable[[int], Tensor], n: int, nbytes: int, size: int, eval_crop: float) -> None:
+        """read: the number of a picture -> its pixels; size, eval_crop: of the centre views, as in DataConfig."""
+        self.read, self.n, self.nbytes, self.size, self.eval_crop = read, n, nbytes, size, eval_crop
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, index: Tensor | slice) -> Tensor:
+        """Centre views: the shorter side resized to size / eval_crop, with antialiasing, then the centre square."""
+        numbers = range(self.n)[index] if isinstance(index, slice) else index.flatten().tolist()
+        return torch.stack([centre(self.read(number), self.size, self.eval_crop) for number in numbers])
+
+
+class Whole(NamedTuple):
+    """A batch of pictures to crop from, and the device that wants the crops."""
+
+    pictures: list[Tensor]
+    """n, uint8 [C, H, W] each."""
+    device: torch.device
+
+    def sides(self) -> tuple[Tensor, Tensor]:
+        """Heights and widths, int64 [n]."""
+        height, width = zip(*(picture.shape[1:] for picture in self.pictures), strict=True)
+        return torch.tensor(height), torch.tensor(width)
+
+
+Images = Tensor | Pictures
+
+
+def batch(images: Images, index: Tensor, device: torch.device) -> Tensor | Whole:
+    """The images at `index` [n] as `Augmentation` takes them: a tensor on the device, or pictures to cut from."""
+    if isinstance(images, Pictures):
+        return Whole([images.read(number) for number in index.tolist()], device)
+    found = images[index.to(images.device)]
+    return found if found.device == device else send(found, device)
+
+
+def centre(picture: Tensor, size: int, eval_crop: float) -> Tensor:
+    """uint8 [C, H, W] -> [C, size, size], as torchvision's Resize(round(size / eval_crop)) and CenterCrop(size)."""
+    height, width = picture.shape[1:]
+    side = round(size / eval_crop)
+    tall, wide = shape(height, width, side)
+    scaled = resized(picture, tall, wide)
+    top, left = round((tall - size) / 2), round((wide - size) / 2)
+    return scaled[:, top : top + size, left : left + size]
+
+
+def shape(height: int, width: int, shorter: int) -> tuple[int, int]:
+    """The height and width of a picture whose shorter side becomes `shorter`."""
+    if height <= width:
+        return shorter, int(shorter * width / height)
+    return int(shorter * height / width), shorter
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """To the device without waiting for it, which takes pinned memory."""
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
