@@ -74,9 +74,8 @@ def _make(folder: Path, source: Kept, config: DataConfig, version: int) -> None:
     skipped: list[tuple[str, str]] = []
     progress = _Progress(files)
     for number in todo:
-        _write(
-            folder, number, source, slice(starts[number], starts[number] + SHARD), config.channels, version, progress
-        )
+        batches = source.some(slice(starts[number], starts[number] + SHARD))
+        _write(folder, number, batches, config.channels, version, progress)
     for number in range(len(starts)):
         skipped += (_about(folder, number, version) or {}).get("skipped", [])
     if skipped and not config.skip_bad:
@@ -124,7 +123,7 @@ class _Progress:
 
 
 def _write(
-    folder: Path, number: int, source: Kept, places: slice, channels: int, version: int, progress: _Progress
+    folder: Path, number: int, batches: Iterable[Batch], channels: int, version: int, progress: _Progress
 ) -> None:
     """One shard; both files appear whole or not at all."""
     path, temporary = _paths(folder, number)[0], folder / f".{number:05d}.tmp"
