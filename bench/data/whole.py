@@ -1,7 +1,7 @@
 """Pictures of different shapes: what a data set has in place of one tensor where they are stored whole.
 
 Two things are asked of the images of a data set: their centre views, `images[index]`, uint8 [n, C, S, S], which a
-tensor of square images answers by itself; and a batch to crop from, `batch(images, index, device)`.
+tensor of square images answers by itself; and a batch to crop from, `chosen(images, index, device)`.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ class Whole(NamedTuple):
 Images = Tensor | Pictures
 
 
-def batch(images: Images, index: Tensor, device: torch.device) -> Tensor | Whole:
+def chosen(images: Images, index: Tensor, device: torch.device) -> Tensor | Whole:
     """The images at `index` [n] as `Augmentation` takes them: a tensor on the device, or pictures to cut from."""
     if isinstance(images, Pictures):
         return Whole([images.read(number) for number in index.tolist()], device)

@@ -10,7 +10,7 @@ from torch.nn.utils import skip_init
 
 from bench.backbone import frozen
 from bench.data.augment import Augmentation
-from bench.data.whole import batch as batch_of
+from bench.data.whole import chosen
 from bench.errors import Interrupted
 from bench.evaluation.scale import rescaled
 from bench.evaluation.scores import ranked
@@ -50,7 +50,7 @@ def crop_heads(subject: Subject, index: Tensor, rates: Sequence[float], fit: Pro
             raise Interrupted
         order = index[torch.randperm(len(index), generator=stream(seed, "probe", fit, epoch))]
         for batch, part in enumerate(torch.split(order, CROP_BATCH)):
-            images, labels = batch_of(dataset.images, part, device), dataset.labels[part].to(device)
+            images, labels = chosen(dataset.images, part, device), dataset.labels[part].to(device)
             with frozen(network), torch.autocast(device.type, enabled=False):
                 view, _ = crops(images, stream(seed, "probe", fit, epoch, batch))
                 features = rescaled(network(view))  # [N, D]

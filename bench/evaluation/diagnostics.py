@@ -8,7 +8,7 @@ from torch import Tensor
 from bench.backbone import frozen
 from bench.data.augment import Augmentation
 from bench.data.datasets import Dataset
-from bench.data.whole import batch
+from bench.data.whole import chosen
 from bench.evaluation.protocol import FORWARD_BATCH, features
 from bench.evaluation.scale import scales, unit
 from bench.seeds import Probe, stream
@@ -75,7 +75,7 @@ def diagnose(
     pairs = []
     with frozen(method), torch.autocast(device.type, enabled=False):
         for part in torch.split(index, FORWARD_BATCH):
-            images = batch(dataset.images, part, device)
+            images = chosen(dataset.images, part, device)
             pairs.append([unit(method.embed(view).float()) for view in augment(images, draws)])
     z1, z2 = (torch.cat(views) for views in zip(*pairs, strict=True))  # [n, D]
     measured = {

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from bench.backbone import embeddings
-from bench.data.whole import batch as batch_of
+from bench.data.whole import chosen
 from bench.errors import Interrupted, UserError
 from bench.evaluation.crops import crops_of
 from bench.evaluation.subject import Subject
@@ -46,7 +46,7 @@ def tune(subject: Subject, settings: Finetune, index: Tensor, rate: float, fit: 
                 raise Interrupted
             order = index[torch.randperm(len(index), generator=stream(seed, "probe", fit, epoch))]
             for batch, part in enumerate(order.tensor_split(n_batches)):
-                images, labels = batch_of(dataset.images, part, device), dataset.labels[part].to(device)
+                images, labels = chosen(dataset.images, part, device), dataset.labels[part].to(device)
                 view = crops.first(images, stream(seed, "probe", fit, epoch, batch))
                 loss = F.cross_entropy(network(view), labels)
                 optimizer.zero_grad(set_to_none=True)

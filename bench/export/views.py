@@ -13,7 +13,7 @@ from bench.config.schema import RunConfig
 from bench.data import datasets
 from bench.data.augment import Augmentation
 from bench.data.datasets import Dataset
-from bench.data.whole import batch as batch_of
+from bench.data.whole import chosen
 from bench.errors import UserError
 from bench.export.sheet import Panel, draw
 from bench.seeds import stream
@@ -68,7 +68,7 @@ def look(config: RunConfig, dataset: Dataset, images: int) -> Seen:
                 draws = stream(SEED, "augment", epoch, batch)
                 found[i].append(
                     augment(
-                        batch_of(dataset.images, torch.tensor([image]), torch.device("cpu")),
+                        chosen(dataset.images, torch.tensor([image]), torch.device("cpu")),
                         draws,
                         slice(row, row + 1),
                         whole,

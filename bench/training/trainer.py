@@ -14,8 +14,7 @@ from bench import backbone
 from bench.config.schema import RunConfig
 from bench.data.augment import Augmentation
 from bench.data.datasets import Dataset
-from bench.data.whole import batch as batch_of
-from bench.data.whole import send
+from bench.data.whole import chosen, send
 from bench.errors import Interrupted, UserError
 from bench.evaluation import diagnostics, protocol
 from bench.evaluation.neighbours import knn_top1
@@ -147,7 +146,7 @@ class Trainer:
         whole, part = len(index), self.team.part(len(index))
         index = index[part]  # [n], this process's
         here = send(index, self.device)
-        images = batch_of(self.images, here if self.images.device == self.labels.device else index, self.device)
+        images = chosen(self.images, here if self.images.device == self.labels.device else index, self.device)
         labels = self.labels[here]
         draws = stream(self.seed, "augment", epoch, batch)
         return self.learn(*self.augment(images, draws, part, whole), labels)

@@ -93,11 +93,11 @@ def test_two_processes_may_cache_a_table_at_once_and_one_that_is_killed_leaves_n
 ) -> None:
     decode, decoded = pictures.decode, tmp_path / "decoded.txt"
 
-    def slow_decode(content: bytes, size: int) -> tuple[split.Pixels, bool]:
+    def slow_decode(*args: Any) -> tuple[split.Pixels, bool]:
         with decoded.open("a") as log:
             log.write("one\n")
         time.sleep(0.02)
-        return decode(content, size)
+        return decode(*args)
 
     def load() -> None:
         assert len(datasets.load(of(table), data_dir).images) == 60

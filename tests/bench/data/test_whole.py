@@ -26,7 +26,7 @@ from bench.config.views import AugmentConfig, ViewConfig
 from bench.data import datasets, folders, pictures, shards
 from bench.data.augment import Augmentation, apply, draw
 from bench.data.crop import place
-from bench.data.whole import Pictures, Whole, batch, centre
+from bench.data.whole import Pictures, Whole, centre, chosen
 from bench.errors import UserError
 
 CPU = torch.device("cpu")
@@ -261,7 +261,7 @@ def test_unreadable_pictures_stop_it_or_are_left_out(odd: Path, tmp_path: Path) 
 
 def test_a_batch_reads_the_pictures_of_its_numbers(odd: Path, tmp_path: Path) -> None:
     images = datasets.load(data(odd), tmp_path).images
-    whole = batch(images, torch.tensor([3, 0, 3]), CPU)
+    whole = chosen(images, torch.tensor([3, 0, 3]), CPU)
     assert isinstance(whole, Whole) and isinstance(images, Pictures)
     assert all(torch.equal(a, images.read(i)) for a, i in zip(whole.pictures, (3, 0, 3), strict=True))
 
