@@ -55,7 +55,7 @@ _SOLO_LEARNS: dict[str, dict[str, Any]] = {
 }
 
 _IMAGENET100: dict[str, Any] = {
-    "data": {"name": "folder:PATH", "classes": "imagenet100", "size": 224},
+    "data": {"name": "folder:PATH", "classes": "imagenet100", "size": 224, "eval_crop": 0.875},
     "backbone": {"name": "resnet18", "stem": "imagenet", "zero_init": False},
     "augment": _BYOLS_VIEWS,
     "optim": {"name": "lars", "lr": 0.3, "warmup_epochs": 10},
@@ -74,7 +74,7 @@ _STL10: dict[str, Any] = {
 # Our choice for some 10,000 pictures, as Imagenette (github.com/fastai/imagenette) has: ImageNet-100's rates and heads.
 _FOLDER: dict[str, Any] = {
     **_IMAGENET100,
-    "data": {"name": "folder:PATH", "size": 128},
+    "data": {"name": "folder:PATH", "size": 128, "eval_crop": 0.875},
     "train": {**_IMAGENET100["train"], "epochs": 800, "checkpoint_epochs": 20},
     "eval": {"every_epochs": 40},
 }
@@ -96,7 +96,7 @@ _BYOL_100_EPOCHS: dict[str, Any] = {  # solo-learn's scripts/pretrain/imagenet/b
     "method": {"projector_hidden": 4096, "projector_out": 256, "predictor_hidden": 4096},
 }
 _IMAGENET: dict[str, Any] = {
-    "data": {"name": "folder:PATH", "size": 224},
+    "data": {"name": "folder:PATH", "size": 224, "eval_crop": 0.875},
     "backbone": {"name": "resnet50", "stem": "imagenet"},
     "augment": _BYOLS_VIEWS,
     "optim": {"name": "lars", "lr": 0.3, "warmup_epochs": 10},

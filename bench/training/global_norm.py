@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from bench.training.distributed import Ranks
 
 
+IN_CACHE = 2**17  # values that are worked on at a time
+
+
 class WholeBatch(TorchFunctionMode):
     """Within it, batch norm and dropout in training are those of the whole batch.
 
@@ -51,13 +54,13 @@ class WholeBatch(TorchFunctionMode):
             group, world = dist.group.WORLD, self.ranks.world
             y: Tensor = SyncBatchNorm.apply(x, weight, bias, running_mean, running_var, eps, momentum, group, world)
             return y
-        wide = x.float() if x.element_size() < 4 else x
-        y, mean, var, count = BatchNorm.apply(wide, weight, bias, eps, self.ranks)
+        y, mean, var, count = BatchNorm.apply(x, weight, bias, eps, self.ranks)
         if running_mean is not None and running_var is not None:
             with torch.no_grad():
                 running_mean.lerp_(mean.to(running_mean.dtype), momentum)
                 running_var.lerp_((var * (count / (count - 1))).to(running_var.dtype), momentum)  # unbiased
-        return y.to(x.dtype)
+        normalised: Tensor = y
+        return normalised
 
 
 class BatchNorm(torch.autograd.Function):
@@ -67,14 +70,17 @@ class BatchNorm(torch.autograd.Function):
 
         dx = weight / sd (dy - mean(dy) - xhat mean(dy xhat))
 
-    The sums over this process's own values are torch's kernels'; only what is over all processes is here.
+    The sums over this process's own values are torch's kernels'; only what is over all processes is here. Of x in
+    bfloat16 all statistics are in float32, as torch's are.
     """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, ranks: "Ranks"
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        own = torch.batch_norm_update_stats(x, None, None, 0.0)  # mean, var
+        wide = torch.promote_types(x.dtype, torch.float32)
+        unused = x.new_zeros(2, x.shape[1], dtype=wide)  # running statistics: their precision is that of the result
+        own = torch.batch_norm_update_stats(x, unused[0], unused[1], 0.0)  # mean, var
         every = torch.stack(ranks.all(torch.cat([*own, own[0].new_tensor([x.numel() // x.shape[1]])])))
         means, variances, counts = every.split([x.shape[1], x.shape[1], 1], dim=1)  # [world, C], [world, C], [world, 1]
         count = counts.sum(dim=0)
@@ -102,5 +108,9 @@ class BatchNorm(torch.autograd.Function):
         slope = -scale * inverse * mean_dy_xhat
         shape = (1, -1, *[1] * (x.dim() - 2))
         shift = -scale * mean_dy - slope * mean
-        dx = torch.addcmul(shift.view(shape), x, slope.view(shape)).addcmul_(dy, scale.view(shape))
+        shift, slope, scale = (each.view(shape) for each in (shift, slope, scale))
+        dx = torch.empty_like(x)
+        images = max(1, IN_CACHE * len(x) // x.numel())
+        for xs, dys, dxs in zip(x.split(images), dy.split(images), dx.split(images), strict=True):
+            dxs.copy_(torch.addcmul(shift, xs.to(shift.dtype), slope).addcmul_(dys.to(shift.dtype), scale))
         return dx, dweight if weight is not None else None, dbias if weight is not None else None, None, None

@@ -184,7 +184,7 @@ def with_dropout(team: Team, device: str) -> dict[str, Tensor]:
 def everything(team: Team, device: str = "cpu") -> dict[str, Any]:
     """All that the tests ask of a process."""
     set_determinism(1)
-    with patch.object(backbone, "create", lambda config, size: Small()):
+    with patch.object(backbone, "create", lambda *_, **__: Small()):
         return {
             "methods": all_methods(team, device),
             "mirrored": mirrored(team, device),

@@ -75,7 +75,7 @@ def test_the_identity_survives_a_round_trip_through_json() -> None:
         ({"optim.name": "sdg"}, "'sgd', 'lars', 'adam' or 'adamw'"),
         ({"train.epochs": "1.5"}, "train.epochs='1.5'"),
         ({"train.batch_size": "1"}, "greater than or equal to 2"),
-        ({"method.predictor": "conv"}, "'mlp', 'linear' or 'none'"),
+        ({"method.predictor": "conv"}, "'mlp', 'mlp_no_bn', 'linear_bn', 'linear' or 'none'"),
         ({"augment.view2.blurr": "1"}, "did you mean 'augment.view2.blur'"),
         ({"augment.view2.blur": "2"}, "blur"),
         ({"augment.view2.x.blur": "0.5"}, "unknown key 'augment.view2.x.blur'"),
