@@ -177,7 +177,7 @@ def dropped(team: Team, device: str) -> dict[str, Tensor]:
 def with_dropout(team: Team, device: str) -> dict[str, Tensor]:
     """A step in float64 of a run whose backbone has both."""
     layers = (nn.Dropout(0.2), DropPath(0.3))
-    with in_float64(), patch.object(backbone, "create", lambda config, size: Small(*layers)):
+    with in_float64(), patch.object(backbone, "create", lambda *_, **__: Small(*layers)):
         return after(1, job("simsiam", team, device))
 
 

@@ -78,7 +78,7 @@ def test_views_of_a_part_that_is_the_whole_take_no_operation_more() -> None:
 def test_a_step_on_one_device_asks_as_often_as_it_has_to_and_gets_no_work_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(backbone, "create", lambda config, size: parity.Small())
+    monkeypatch.setattr(backbone, "create", lambda *_, **__: parity.Small())
     job = parity.job("byol", ALONE)
     index = torch.arange(parity.BATCH)
     job._train_step(index, 0, 0)
