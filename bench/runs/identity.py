@@ -124,7 +124,7 @@ def at_path(name: str, path: object) -> str:
 
 
 def dataset_label(section: Mapping[str, Any], evaluation: Mapping[str, Any] | None = None) -> str:
-    """What tables call a dataset, from a config's `data`: its name, with @<8 hex> of its content's hash if it has one.
+    """What tables call a dataset, from a config's `data`: its name, with @<8 hex> of its content's hash but for named ones.
 
     The fingerprint tells folders apart that have the same name; of a path only the last name is shown, as the rest is
     this machine's and no one else's. With the config's `eval`, what they call a run's data: "stl10, probed on cifar10"
@@ -136,7 +136,7 @@ def dataset_label(section: Mapping[str, Any], evaluation: Mapping[str, Any] | No
     name, fingerprint = str(section["name"]), str(section.get("fingerprint", ""))
     path = data_path(name)
     shown = at_path(name, path.name) if path else name
-    return f"{shown}@{fingerprint[:8]}" if path or fingerprint else shown
+    return f"{shown}@{fingerprint[:8]}" if ":" in name else shown
 
 
 def weights_label(source: str, digest: str) -> str:

@@ -244,7 +244,11 @@ def test_the_methods_own_name_is_no_label(table: Path) -> None:
         ('"RAFT, no predictor"', '"RAFT"', ":12: two entries are called 'raft': give one of them a label"),
         ('"BYOL, slow teacher"', '"raft, NO predictor"', ":17: two entries are called 'raft, NO predictor'"),
         ('"none"', "[1]", ":14: method.predictor = [1]: should be a text, a number, true or false"),
-        ('"none"', '"no"', ":14: raft's method.predictor='no': should be 'mlp', 'linear' or 'none'"),
+        (
+            '"none"',
+            '"no"',
+            ":14: raft's method.predictor='no': should be 'mlp', 'mlp_no_bn', 'linear_bn', 'linear' or 'none'",
+        ),
         ("method.tau =", "method.tua =", ":20: unknown key of byol 'method.tua': did you mean 'method.tau'?"),
         ("optim.lr = 0.5", "optim.ls = 0.5", ":6: unknown key 'optim.ls': did you mean 'optim.lr'?"),
         ("[set]", "[grid]\nmethod.tau = [0.9]\n[set]", ":22: entry 'BYOL, slow teacher' sets method.tau, which [grid]"),
