@@ -124,7 +124,7 @@ def at_path(name: str, path: object) -> str:
 
 
 def dataset_label(section: Mapping[str, Any], evaluation: Mapping[str, Any] | None = None) -> str:
-    """What tables call a dataset, from a config's `data`: its name, with @<8 hex> of its content's hash but for named ones.
+    """What tables call a dataset, from a config's `data`: its name; of a folder or table, with @<8 hex> of its hash.
 
     The fingerprint tells folders apart that have the same name; of a path only the last name is shown, as the rest is
     this machine's and no one else's. With the config's `eval`, what they call a run's data: "stl10, probed on cifar10"
