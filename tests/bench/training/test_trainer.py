@@ -455,7 +455,7 @@ def test_the_test_split_is_not_touched_before_training_has_ended(
         read_at.append((job.step, job.dir.checkpoint.exists()))
         return digits.load_test()
 
-    job.dataset = replace(digits, load_test=load_test)
+    job.dataset = job.judged_on = replace(digits, load_test=load_test)
     to_the_end(job)
     assert read_at == [(15, True)]  # once, after the last of 3 x 5 steps
 
