@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from bench.config.sections import DataConfig
-from bench.data.split import Moments, Pixels, Source, Split, channels
-from bench.data.storage import exclusive, writing
-from bench.errors import UserError, few
+from bench.data.split import Moments, Source, Split, channels, flat, unreadable
+from bench.data.storage import made_once
+from bench.errors import UserError
 from bench.files import dump_json, parse_json, write_atomic
 
 
@@ -40,17 +40,13 @@ def cached(
     writable or without locks, and, unless `skip_bad`, if there are unreadable images.
     """
     shape = (n_channels, size, size)
-    if (split := _open(path, shape, skip_bad, version)) is not None:
-        return split
-    with exclusive(path.with_suffix(".lock")), writing(path):
-        if (split := _open(path, shape, skip_bad, version)) is None:
-            for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
-                leftover.unlink(missing_ok=True)
-            _write(path, shape, source(), skip_bad, version)
-            split = _open(path, shape, skip_bad, version)
-    if split is None:
-        raise UserError(f"{path} was written and cannot be read back: put the data elsewhere with --data-dir DIR")
-    return split
+
+    def make() -> None:
+        for leftover in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
+            leftover.unlink(missing_ok=True)
+        _write(path, shape, source(), skip_bad, version)
+
+    return made_once(path, lambda: _open(path, shape, skip_bad, version), make)
 
 
 def _open(path: Path, shape: tuple[int, ...], skip_bad: bool, version: int) -> Split | None:
@@ -86,7 +82,7 @@ def _write(path: Path, shape: tuple[int, ...], source: Source, skip_bad: bool, v
     """Stream the source into `path`; both files appear whole or not at all."""
     labels: list[int] = []
     skipped: list[tuple[str, str]] = []
-    flat: list[int] = []
+    uniform: list[int] = []
     several: list[int] = []
     digests: list[str] = []
     highest = 0
@@ -100,18 +96,14 @@ def _write(path: Path, shape: tuple[int, ...], source: Source, skip_bad: bool, v
                 if skipped and not skip_bad:
                     continue  # nothing to keep, but all unreadable files are counted
                 file.write(np.ascontiguousarray(batch.images).data)
-                flat += [len(labels) + i for i in _flat(batch.images)]
+                uniform += [len(labels) + i for i in flat(batch.images)]
                 several += [len(labels) + i for i, more in enumerate(batch.several) if more]
                 digests += batch.digests
                 labels += batch.labels
                 moments.add(batch.images)
                 highest = max(highest, int(batch.images.max(initial=0)))
             if skipped and not skip_bad:
-                raise UserError(
-                    f"{len(skipped)} of {source.n} images are unreadable: "
-                    f"{few([f'{name} ({reason})' for name, reason in skipped])}: mend or remove them, or leave them "
-                    "out with --set data.skip_bad=true"
-                )
+                raise unreadable(skipped, source.n)
             file.seek(0)
             if _write_header(file, len(labels), shape) != data_start:  # numpy pads it, so that files may grow
                 raise UserError(f"{path}: this version of numpy writes headers of another length")
@@ -127,18 +119,12 @@ def _write(path: Path, shape: tuple[int, ...], source: Source, skip_bad: bool, v
         "mean": moments.mean,
         "std": moments.std,
         "skipped": skipped,
-        "flat": flat,
+        "flat": uniform,
         "several": several,
         "digests": digests,
         "highest": highest,
     }
     write_atomic(path.with_suffix(".json"), dump_json(about, indent=None).encode(errors="backslashreplace"))
-
-
-def _flat(images: Pixels) -> list[int]:
-    """[k, C, S, S] -> which of them are of one colour, give or take one step of 255."""
-    spread = images.max(axis=(2, 3)) - images.min(axis=(2, 3))  # [k, C]
-    return [i for i, widest in enumerate(spread.max(axis=1).tolist()) if widest <= 1]
 
 
 def _write_header(file: IO[bytes], n: int, shape: tuple[int, ...]) -> int:

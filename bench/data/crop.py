@@ -50,16 +50,12 @@ def place(
     )
 
 
-def _centre(view: ViewConfig, height: Sides, width: Sides) -> tuple[Sides, Sides]:
+def _centre(view: ViewConfig, height: Sides, width: Sides) -> tuple[Tensor, Tensor]:
     """Width and height of the largest crop whose aspect is allowed."""
-    if isinstance(height, int) and isinstance(width, int):
-        w0 = width if width / height <= view.ratio_max else round(height * view.ratio_max)
-        h0 = height if width / height >= view.ratio_min else round(width / view.ratio_min)
-        return w0, h0
-    tall, wide = torch.as_tensor(height), torch.as_tensor(width)
-    aspect = wide.double() / tall
-    w = torch.where(aspect <= view.ratio_max, wide, (tall * view.ratio_max).round().long())
-    h = torch.where(aspect >= view.ratio_min, tall, (wide / view.ratio_min).round().long())
+    tall, wide = torch.as_tensor(height).double(), torch.as_tensor(width).double()
+    aspect = wide / tall
+    w = torch.where(aspect <= view.ratio_max, wide, (tall * view.ratio_max).round()).long()
+    h = torch.where(aspect >= view.ratio_min, tall, (wide / view.ratio_min).round()).long()
     return w.clamp(min=1), h.clamp(min=1)
 
 

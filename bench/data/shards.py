@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 
 from bench.config.sections import DataConfig
-from bench.data.split import Batch, Moments, Split
-from bench.data.storage import exclusive, writing
+from bench.data.split import Batch, Moments, Split, flat, unreadable
+from bench.data.storage import made_once
 from bench.data.whole import Pictures
-from bench.errors import UserError, few
+from bench.errors import UserError
 from bench.files import dump_json, parse_json, write_atomic
 
 SHARD = 4096  # files
@@ -53,37 +53,24 @@ def cached(folder: Path, source: Callable[[], Kept], config: DataConfig, version
     Any number of processes may ask at once: one makes it, the others wait. Raises UserError if the disk has no room, is
     not writable or without locks, and, unless `config.skip_bad`, if there are unreadable images.
     """
-    if (split := _open(folder, config, version)) is not None:
-        return split
-    with exclusive(folder.with_suffix(".lock")), writing(folder):
-        if (split := _open(folder, config, version)) is None:
-            _make(folder, source(), config, version)
-            split = _open(folder, config, version)
-    if split is None:
-        raise UserError(f"{folder} was written and cannot be read back: put the data elsewhere with --data-dir DIR")
-    return split
+    return made_once(folder, lambda: _open(folder, config, version), lambda: _make(folder, source(), config, version))
 
 
 def _make(folder: Path, source: Kept, config: DataConfig, version: int) -> None:
     """Write the shards that are not there yet."""
     folder.mkdir(exist_ok=True)
     starts = range(0, source.n, SHARD)
-    todo = [number for number in range(len(starts)) if _about(folder, number, version) is None]
-    files = sum(min(SHARD, source.n - starts[number]) for number in todo)
+    shards = [_about(folder, number, version) for number in range(len(starts))]
+    files = sum(min(SHARD, source.n - start) for start, about in zip(starts, shards, strict=True) if about is None)
     _check_room(folder, files, config)
     skipped: list[tuple[str, str]] = []
     progress = _Progress(files)
-    for number in todo:
-        batches = source.some(slice(starts[number], starts[number] + SHARD))
-        _write(folder, number, batches, config.channels, version, progress)
-    for number in range(len(starts)):
-        skipped += (_about(folder, number, version) or {}).get("skipped", [])
+    for number, (start, about) in enumerate(zip(starts, shards, strict=True)):
+        if about is None:
+            about = _write(folder, number, source.some(slice(start, start + SHARD)), config.channels, version, progress)
+        skipped += about["skipped"]
     if skipped and not config.skip_bad:
-        raise UserError(
-            f"{len(skipped)} of {source.n} images are unreadable: "
-            f"{few([f'{name} ({reason})' for name, reason in skipped])}: mend or remove them, or leave them "
-            "out with --set data.skip_bad=true"
-        )
+        raise unreadable(skipped, source.n)
     whole = {"version": version, "format": FORMAT, "n": source.n, "shards": len(starts), "classes": source.classes}
     write_atomic(folder / ALL, dump_json(whole, indent=None).encode(errors="backslashreplace"))
 
@@ -124,8 +111,8 @@ class _Progress:
 
 def _write(
     folder: Path, number: int, batches: Iterable[Batch], channels: int, version: int, progress: _Progress
-) -> None:
-    """One shard; both files appear whole or not at all."""
+) -> dict[str, Any]:
+    """One shard, and what its JSON file says; both files appear whole or not at all."""
     path, temporary = _paths(folder, number)[0], folder / f".{number:05d}.tmp"
     about: dict[str, Any] = {name: [] for name in ("shapes", "labels", "skipped", "flat", "several", "digests")}
     moments, highest = Moments(channels), 0
@@ -134,10 +121,10 @@ def _write(
             for batch in batches:
                 for picture in batch.pictures:
                     file.write(np.ascontiguousarray(picture).data)
-                    flat = int(np.ptp(picture, axis=(0, 1)).max()) <= 1
-                    about["flat"] += [len(about["shapes"])] if flat else []
+                    alone = picture.transpose(2, 0, 1)[None]
+                    about["flat"] += [len(about["shapes"]) for _ in flat(alone)]
                     about["shapes"].append(picture.shape)
-                    moments.add(picture.transpose(2, 0, 1)[None])
+                    moments.add(alone)
                     highest = max(highest, int(picture.max()))
                 first = len(about["labels"])
                 about["several"] += [first + i for i, more in enumerate(batch.several) if more]
@@ -151,6 +138,7 @@ def _write(
     about |= {"n": moments.n, "sum": moments.sum.tolist(), "sum_of_squares": moments.sum_of_squares.tolist()}
     about |= {"highest": highest, "version": version, "format": FORMAT}
     write_atomic(_paths(folder, number)[1], dump_json(about, indent=None).encode(errors="backslashreplace"))
+    return about
 
 
 def _paths(folder: Path, number: int) -> tuple[Path, Path]:
@@ -185,9 +173,8 @@ def _open(folder: Path, config: DataConfig, version: int) -> Split | None:
     moments = Moments.of((_moments(about) for about in known), config.channels)
     starts = [0, *accumulate(len(about["shapes"]) for about in known)]
     read = _Reader(folder, known, starts)
-    pixels = sum(_paths(folder, number)[0].stat().st_size for number in range(len(known)))
     return Split(
-        images=Pictures(read, starts[-1], pixels, config.size, config.eval_crop),
+        images=Pictures(read, starts[-1], config.size, config.eval_crop),
         labels=torch.tensor([label for about in known for label in about["labels"]], dtype=torch.int64),
         classes=tuple(whole["classes"]),
         mean=moments.mean,

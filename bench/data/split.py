@@ -1,6 +1,6 @@
 """What one split of a dataset is, in the cache and on its way there."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from bench.data.whole import Images
+from bench.errors import UserError, few
 
 Pixels = npt.NDArray[np.uint8]
 Channels = tuple[float, ...]
@@ -92,3 +93,17 @@ class Moments:
 
 def channels(values: Any) -> Channels:
     return tuple(float(value) for value in values)
+
+
+def flat(images: Pixels) -> list[int]:
+    """[k, C, H, W] -> which of them are of one colour, give or take one step of 255."""
+    spread = images.max(axis=(2, 3)) - images.min(axis=(2, 3))  # [k, C]
+    return [i for i, widest in enumerate(spread.max(axis=1).tolist()) if widest <= 1]
+
+
+def unreadable(skipped: Sequence[tuple[str, str]], n: int) -> UserError:
+    """Of n images these cannot be read: names and reasons."""
+    return UserError(
+        f"{len(skipped)} of {n} images are unreadable: {few([f'{name} ({reason})' for name, reason in skipped])}: "
+        "mend or remove them, or leave them out with --set data.skip_bad=true"
+    )

@@ -2,10 +2,13 @@
 
 import contextlib
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from bench.errors import UserError
+
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -38,3 +41,19 @@ def writing(path: Path) -> Iterator[None]:
             f"cannot prepare {path} ({error.strerror or error}): make room or give yourself the right to write there, "
             "or put the data elsewhere with --data-dir DIR"
         ) from None
+
+
+def made_once(path: Path, read: Callable[[], T | None], make: Callable[[], None]) -> T:
+    """What `read` finds at `path`, made first if it finds nothing: by one process, while the others wait.
+
+    Raises UserError as `exclusive` and `writing` do, and if what was made cannot be read.
+    """
+    if (found := read()) is not None:
+        return found
+    with exclusive(path.with_suffix(".lock")), writing(path):
+        if (found := read()) is None:
+            make()
+            found = read()
+    if found is None:
+        raise UserError(f"{path} was written and cannot be read back: put the data elsewhere with --data-dir DIR")
+    return found

@@ -18,9 +18,9 @@ class Pictures:
 
     device = torch.device("cpu")
 
-    def __init__(self, read: Callable[[int], Tensor], n: int, nbytes: int, size: int, eval_crop: float) -> None:
+    def __init__(self, read: Callable[[int], Tensor], n: int, size: int, eval_crop: float) -> None:
         """read: the number of a picture -> its pixels; size, eval_crop: of the centre views, as in DataConfig."""
-        self.read, self.n, self.nbytes, self.size, self.eval_crop = read, n, nbytes, size, eval_crop
+        self.read, self.n, self.size, self.eval_crop = read, n, size, eval_crop
 
     def __len__(self) -> int:
         return self.n

@@ -5,9 +5,9 @@ import pandas as pd
 
 from bench.tables import differences
 from bench.tables.comparison import scores
-from bench.tables.differences import Difference, Floats, spread, welch
+from bench.tables.differences import Difference, spread, welch
 from bench.tables.grid import BOARD
-from bench.tables.statistics import ALPHA, ranks
+from bench.tables.statistics import ALPHA, Floats, ranks
 from methods import REFERENCES
 
 COLUMNS = ["entry", "method", "boards", "mean_rank", "mean_rank_low", "mean_rank_high", "mean", "low", "high"]

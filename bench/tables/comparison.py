@@ -57,8 +57,13 @@ def candidates(runs: pd.DataFrame, metric: str) -> dict[Board, set[str]]:
     return found
 
 
-def predicted(runs: pd.DataFrame, metric: str, results: Path) -> dict[str, Told]:
-    """How the entries of one board told the test images, of those whose runs all stored it, about the same images."""
+def predicted(runs: pd.DataFrame, metric: str, results: Path) -> dict[Board, dict[str, Told]]:
+    """How the entries of every board told the test images, of those whose runs all stored it, of the same images."""
+    return {board: _told(own, metric, results) for board, own in runs.groupby(BOARD)}
+
+
+def _told(runs: pd.DataFrame, metric: str, results: Path) -> dict[str, Told]:
+    """`predicted` of one board."""
     key = PREDICTED.get(metric, "")
     used = runs[runs["chosen"] & (runs["state"] == "done") & runs[metric].notna()]
     if not key:
@@ -96,9 +101,13 @@ class Aim:
 
 
 def compare(
-    runs: pd.DataFrame, best: Mapping[Board, str], metric: str, results: Path | None = None, aim: Aim | None = None
+    runs: pd.DataFrame,
+    best: Mapping[Board, str],
+    metric: str,
+    told: Mapping[Board, Mapping[str, Told]] | None = None,
+    aim: Aim | None = None,
 ) -> pd.DataFrame:
-    """All pairs of entries of every board; `entry_a` has the higher mean. results: where predictions are looked for.
+    """All pairs of entries of every board; `entry_a` has the higher mean. told: what `predicted` found.
 
     A difference is of the means over the `n` common seeds: one that failed for one of them, as a hard one may, counts
     for neither. Its tests are Welch's, Holm-adjusted over the pairs without a reference; p_t and p_permutation are
@@ -109,7 +118,7 @@ def compare(
     rows: list[dict[str, Any]] = []
     for board, own in runs.groupby(BOARD):
         by_entry = _by_entry(scores(own, metric))
-        told = predicted(own, metric, results) if results else {}
+        by_image = (told or {}).get(board, {})
         method = dict(zip(own["entry"], own["method"], strict=True))
         order = sorted(by_entry, key=lambda e: (-round(by_entry[e].mean(), DIGITS), e))
         found: list[tuple[dict[str, Any], Difference]] = []
@@ -122,8 +131,8 @@ def compare(
             test = paired(*values)
             row |= {"n": test.n, "p_t": test.p_t, "p_permutation": test.p_permutation}
             row["p_permutation_least"] = test.p_permutation_least
-            if a in told and b in told and by_entry[a].index.equals(by_entry[b].index):
-                row["low_seeds_images"], row["high_seeds_images"] = images.interval(told[a], told[b])
+            if a in by_image and b in by_image and by_entry[a].index.equals(by_entry[b].index):
+                row["low_seeds_images"], row["high_seeds_images"] = images.interval(by_image[a], by_image[b])
             found.append((row, differences.difference(*values)))
         found.sort(key=lambda pair: bool(pair[0]["reference"]))
         rows += _family(found, by_entry, aim)

@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import special, stats
 
-from bench.tables.statistics import ALPHA, DIGITS, TESTED_FROM
-
-Floats = NDArray[np.float64]
+from bench.tables.statistics import ALPHA, DIGITS, TESTED_FROM, Floats
 
 POWER = 0.8
 """The chance of finding a difference that planning aims at."""

@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from bench.tables.differences import Difference, spread, welch
-from bench.tables.statistics import ALPHA, TESTED_FROM
-
-Floats = NDArray[np.float64]
+from bench.tables.statistics import ALPHA, TESTED_FROM, Floats
 
 
 class Told(NamedTuple):

@@ -22,6 +22,7 @@ from bench.tables.across import across
 from bench.tables.comparison import Aim, Board, candidates, compare, leaders, predicted
 from bench.tables.evaluated import Measure, measures
 from bench.tables.grid import BOARD, POINT, on_board, points
+from bench.tables.images import Told
 from bench.tables.statistics import DIGITS, summarise
 from methods import REFERENCES
 
@@ -73,9 +74,10 @@ def collect(
     runs["chosen"] = runs.merge(chosen, on=POINT, how="left")["chosen"].eq(True).to_numpy()
     runs["chosen"] &= runs["state"] != "duplicate"
     best = leaders(runs, metric)
-    pairs = compare(runs, best, metric, results, aim)
+    by_image = predicted(runs, metric, results)
+    pairs = compare(runs, best, metric, by_image, aim)
     board = rank(runs, grid, pairs, found.configs, best, metric)
-    board = _over_images(board, runs, metric, results)
+    board = _over_images(board, metric, by_image)
     board = foreign.joined(board, found.encoders, found.evaluations, runs)
     overall = across(runs, metric)
     told = (found.problems, found.configs, results, aim or Aim())
@@ -202,16 +204,16 @@ def _difference(
     return row
 
 
-def _over_images(board: pd.DataFrame, runs: pd.DataFrame, metric: str, results: Path) -> pd.DataFrame:
+def _over_images(board: pd.DataFrame, metric: str, by_image: Mapping[Board, Mapping[str, Told]]) -> pd.DataFrame:
     """With the intervals of every mean for new seeds and new test images; of a whole board, or of none of it.
 
     Beside one over seeds alone such an interval would look like a worse one.
     """
     names = [f"{metric}_{end}_seeds_images" for end in ("low", "high")]
     board[names] = np.nan
-    for _, rows in board.groupby(BOARD):
+    for key, rows in board.groupby(BOARD):
         several = rows[rows[f"{metric}_n"] > 1]
-        told = predicted(on_board(runs, rows), metric, results) if len(several) else {}
+        told = by_image.get(key, {})
         if told.keys() >= set(several["entry"]):
             for i, entry in several["entry"].items():
                 board.loc[i, names] = images.interval(told[str(entry)])

@@ -1,5 +1,8 @@
 """Small image folders, cut from the photographs that scikit-learn ships."""
 
+import multiprocessing
+import time
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from bench.config.sections import DataConfig
-from bench.data import datasets
+from bench.data import datasets, pictures
 from bench.errors import UserError
 
 CLASSES = ("cat", "dog", "emu")
@@ -66,3 +69,27 @@ def write_parquet(path: Path, **columns: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(columns), path, row_group_size=7)
     return path
+
+
+def decode_slowly(monkeypatch: pytest.MonkeyPatch, log: Path, seconds: float) -> None:
+    """Every picture takes so long, and leaves a line in the log."""
+    decode = pictures.decode
+
+    def slow(*args: Any) -> Any:
+        with log.open("a") as file:
+            file.write("one\n")
+        time.sleep(seconds)
+        return decode(*args)
+
+    monkeypatch.setattr(pictures, "decode", slow)
+
+
+def in_two_processes(load: Callable[[], None]) -> None:
+    """Have two processes do it at once; both have to succeed."""
+    fork = multiprocessing.get_context("fork")  # importing torch anew in each would take seconds
+    processes = [fork.Process(target=load) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=600)
+    assert [process.exitcode for process in processes] == [0, 0]

@@ -2,21 +2,18 @@
 
 import importlib
 import json
-import multiprocessing
 import os
 import re
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from image_folders import CLASSES, config, message, picture
+from image_folders import CLASSES, config, decode_slowly, in_two_processes, message, picture
 
 from bench.config.views import AugmentConfig
 from bench.data import cache, datasets, pictures, split
@@ -144,7 +141,7 @@ def test_more_images_than_memory_may_hold_are_made_and_augmented_in_bounded_memo
 
     before = memory()
     made = cache.cached(tmp_path / "big.npy", size, lambda: split.Source(n, ("one",), batches()))
-    assert made.images.nbytes > 300e6
+    assert made.images[:].nbytes > 300e6
     views = Augmentation(AugmentConfig(), size, made.mean, made.std)
     for part in torch.split(torch.randperm(n), 8)[:100]:
         views(made.images[part], torch.Generator().manual_seed(0))
@@ -179,25 +176,13 @@ def test_a_damaged_cache_is_made_again(folder: Path, data_dir: Path, damage: str
 def test_two_processes_may_make_the_same_cache_at_once(
     folder: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode, decoded = pictures.decode, tmp_path / "decoded.txt"
-
-    def slow_decode(*args: Any) -> tuple[split.Pixels, bool]:
-        with decoded.open("a") as log:
-            log.write("one\n")
-        time.sleep(0.01)
-        return decode(*args)
+    decoded = tmp_path / "decoded.txt"
 
     def load() -> None:
         assert len(datasets.load(config(folder), data_dir).images) == 60
 
-    monkeypatch.setattr(pictures, "decode", slow_decode)
-    fork = multiprocessing.get_context("fork")  # importing torch anew in each would take seconds
-    processes = [fork.Process(target=load) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=600)
-    assert [process.exitcode for process in processes] == [0, 0]
+    decode_slowly(monkeypatch, decoded, 0.01)
+    in_two_processes(load)
     assert len(decoded.read_text().splitlines()) == 60  # one made it, the other waited
     assert not list(data_dir.rglob("*.tmp"))
     forbid_decoding(monkeypatch)

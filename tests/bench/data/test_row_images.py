@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-from image_folders import CLASSES, config, make_parquet, message, write_parquet
+from image_folders import CLASSES, config, decode_slowly, in_two_processes, make_parquet, message, write_parquet
 from typer.testing import CliRunner
 
 from bench.cli import app
 from bench.config.sections import DataConfig
-from bench.data import datasets, pictures, split
+from bench.data import datasets
 
 
 @pytest.fixture
@@ -91,20 +91,13 @@ def test_rows_without_a_label_are_trained_on_and_not_judged(folder: Path, table:
 def test_two_processes_may_cache_a_table_at_once_and_one_that_is_killed_leaves_nothing(
     table: Path, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode, decoded = pictures.decode, tmp_path / "decoded.txt"
-
-    def slow_decode(*args: Any) -> tuple[split.Pixels, bool]:
-        with decoded.open("a") as log:
-            log.write("one\n")
-        time.sleep(0.02)
-        return decode(*args)
+    decoded = tmp_path / "decoded.txt"
 
     def load() -> None:
         assert len(datasets.load(of(table), data_dir).images) == 60
 
-    monkeypatch.setattr(pictures, "decode", slow_decode)
-    fork = multiprocessing.get_context("fork")
-    killed = fork.Process(target=load)
+    decode_slowly(monkeypatch, decoded, 0.02)
+    killed = multiprocessing.get_context("fork").Process(target=load)
     killed.start()
     while not decoded.exists():
         time.sleep(0.005)
@@ -112,12 +105,7 @@ def test_two_processes_may_cache_a_table_at_once_and_one_that_is_killed_leaves_n
     killed.join(timeout=600)
     assert not list(data_dir.rglob("rows-*.json"))
     decoded.unlink()
-    processes = [fork.Process(target=load) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=600)
-    assert [process.exitcode for process in processes] == [0, 0]
+    in_two_processes(load)
     assert len(decoded.read_text().splitlines()) == 60  # one made it, the other waited
     assert not list(data_dir.rglob("*.tmp"))
 
