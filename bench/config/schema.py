@@ -79,7 +79,8 @@ def resolve(values: Mapping[str, Any], overrides: Mapping[str, str]) -> RunConfi
             target[rest[0]] = target = dict(target.get(rest[0], {}))
         target[rest[-1]] = value
     data = merged["data"]
-    if "store" not in data and ":" in str(data.get("name")) and _above(data.get("size"), SMALL):  # no named data set
+    kept = ":" in str(data.get("name")) and data.get("cache") != "files"  # not of a named data set
+    if "store" not in data and kept and _above(data.get("size"), SMALL):
         data["store"] = round(int(data["size"]) * STORED)
     try:
         return RunConfig(**merged)

@@ -25,8 +25,12 @@ class DataConfig(Group):
     store: int = Field(0, ge=0)
     """Folders: keep whole pictures, their shorter side at most so many pixels, so that crops are drawn from all of a
     picture; 0: its centre square, at `size`. By default 0 for sizes up to 64, size * 256 / 224 above."""
+    cache: Literal["pixels", "files"] = "pixels"
+    """Image folders: pixels, each file is decoded once, for all runs; files: at every use, whole and at its own
+    resolution, for pictures that have no room on the disk twice."""
     eval_crop: float = Field(1.0, gt=0, le=1)
-    """Evaluation sees the centre square of `size` of pictures whose shorter side is size / eval_crop (`store` only)."""
+    """Evaluation sees the centre square of `size` of pictures whose shorter side is size / eval_crop (only of whole
+    pictures: `store`, or cache=files)."""
     skip_bad: bool = False
     """Leave out unreadable images of a folder (they are named and counted) instead of stopping."""
     classes: str = ""
@@ -43,11 +47,20 @@ class DataConfig(Group):
     test_split: str = ""
     """parquet: and hf: the split to test on; "": test, or else validation."""
 
+    @property
+    def whole(self) -> bool:
+        """Whether crops are drawn from whole pictures, not from squares of `size`."""
+        return self.store > 0 or self.cache == "files"
+
     @model_validator(mode="after")
     def _kept_whole(self) -> "DataConfig":
         if self.store and ":" not in self.name:
             raise ValueError(f"store={self.store}: {self.name} is kept at its own size; folders of pictures take it")
-        if self.eval_crop < 1 and not self.store:
+        if self.cache == "files" and not self.name.startswith("folder:"):
+            raise ValueError(f"cache=files: {self.name} has no files of pictures, only folder:PATH has")
+        if self.store and self.cache == "files":
+            raise ValueError(f"store={self.store}: of cached pixels; with cache=files pictures have their own size")
+        if self.eval_crop < 1 and not self.whole:
             raise ValueError(f"eval_crop={self.eval_crop}: needs whole pictures: data.store={round(self.size * 8 / 7)}")
         if 0 < self.store < self.size:
             raise ValueError(f"store={self.store} is below size={self.size}: pictures would be enlarged")
@@ -165,11 +178,14 @@ def judged_on(data: DataConfig, evaluation: EvalConfig) -> DataConfig:
     """On what encoders are judged that are trained on `data`: the same, unless eval.data names another data set."""
     if not evaluation.data:
         return data
+    files = data.cache == "files" and evaluation.data.startswith("folder:")
+    store = round(data.size / data.eval_crop) if data.cache == "files" and not files else data.store
     return DataConfig(
         name=evaluation.data,
         size=data.size,
         channels=data.channels,
-        store=data.store if ":" in evaluation.data else 0,
+        store=store if ":" in evaluation.data else 0,
+        cache="files" if files else "pixels",
         eval_crop=data.eval_crop if ":" in evaluation.data else 1.0,
         skip_bad=data.skip_bad,
         fingerprint=evaluation.data_fingerprint,

@@ -19,6 +19,7 @@ from bench.data.whole import Whole, send
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # as torchvision's ColorJitter numbers them
 NO_CHANGE = (1.0, 1.0, 1.0, 0.0)  # the factors that leave an image as it is
+PIECE = 2**18  # values that a processor has in its cache from one operation to the next
 LUMA = (0.2989, 0.587, 0.114)  # gray = LUMA . (r, g, b)
 
 
@@ -139,9 +140,8 @@ def apply(images: Tensor | Whole, parameters: Parameters, size: int) -> Tensor:
     top, height, left, width, flip, turn, *coefficients = columns
 
     if isinstance(images, Whole):
-        boxes = torch.stack([p.top, p.left, p.height, p.width], dim=1).tolist()
-        x = send(cut(images.pictures, boxes, size), device).index_select(0, source).float().div_(255)
-        x = torch.where(flip.bool(), x.flip(3), x)  # [M, C, S, S]
+        boxes = [*zip(*(side.tolist() for side in (p.top, p.left, p.height, p.width, p.flip)), strict=True)]
+        x = send(cut(images.pictures, boxes, size), device).index_select(0, source).float().div_(255)  # [M, C, S, S]
     else:
         assert max(images.shape[2:]) <= size
         rows = _positions(top, height, torch.zeros_like(flip), images.shape[2], size)
@@ -150,10 +150,11 @@ def apply(images: Tensor | Whole, parameters: Parameters, size: int) -> Tensor:
         x = images.index_select(0, source % len(images)).float().div_(255)
         x = grid_sample(x, grid, align_corners=False)  # [M, C, S, S]
 
+    at_once = max(1, PIECE // x[0].numel()) if device.type == "cpu" else m
     for n_before, (start, end) in enumerate(zip([0, *ends], ends[:-1], strict=False)):
-        part = slice(start, end)
-        if end > start:
-            hue_at = n_before if changes[HUE] else None
+        hue_at = n_before if changes[HUE] else None
+        for first in range(start, end, at_once):
+            part = slice(first, min(end, first + at_once))
             _jitter_(x[part], [values[part] for values in coefficients], turn[part], hue_at)
 
     x = x.index_select(0, back)

@@ -22,7 +22,7 @@ from bench.files import dump_json, parse_json, write_atomic
 
 def shown(config: DataConfig) -> str:
     """The part of a cache's name that says of what shape its images are."""
-    side = config.store or config.size
+    side = "files" if config.cache == "files" else config.store or config.size
     return f"{side}" if config.channels == 3 else f"{side}x{config.channels}"
 
 

@@ -6,9 +6,10 @@ antialiasing by torch's own kernel for bytes.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from torch.nn.functional import interpolate
 from bench.config.views import ViewConfig
 
 ATTEMPTS = 10  # at a crop that fits into the image
+FINER = 2  # what is decoded at a fraction has twice the pixels of its crop on a side, as in Pillow's thumbnails
 Sides = int | Tensor
 """Of images: of all, or int64 [n] of each."""
 
@@ -59,19 +61,47 @@ def _centre(view: ViewConfig, height: Sides, width: Sides) -> tuple[Tensor, Tens
     return w.clamp(min=1), h.clamp(min=1)
 
 
-def cut(images: Sequence[Tensor], boxes: Sequence[tuple[int, int, int, int]], size: int) -> Tensor:
+class InFile(NamedTuple):
+    """A picture that is decoded when it is cut."""
+
+    shape: tuple[int, int, int]
+    """C, H, W."""
+    read: Callable[[float], Tensor]
+    """shrink -> uint8 [C, H, W], or smaller, by `shrink` at most."""
+
+    def enough(self, side: int, size: int) -> Tensor:
+        """Its pixels, fine enough for parts of at least `side` pixels to become `size`."""
+        return self.read(side / size / FINER)
+
+
+Box = tuple[int, int, int, int, bool]
+"""Top, left, height, width in pixels; whether the crop is flipped."""
+
+
+def cut(pictures: Sequence[Tensor | InFile], boxes: Sequence[Box], size: int) -> Tensor:
     """Crops of pictures uint8 [C, H, W] of any shape, resized with antialiasing -> uint8 [m, C, size, size].
 
-    boxes: top, left, height, width; box m is of picture m mod n.
+    Box m is of picture m mod n, which is decoded once for all of its crops. What is then smaller than its file says is
+    cut to the nearest pixel; no crop is enlarged for that.
     """
-    out = torch.empty(len(boxes), images[0].shape[0], size, size, dtype=torch.uint8)
+    n, numbered = len(pictures), [*enumerate(boxes)]
+    out = torch.empty(len(boxes), pictures[0].shape[0], size, size, dtype=torch.uint8)
 
-    def one(m: int) -> None:
-        top, left, height, width = boxes[m]
-        crop = images[m % len(images)][:, top : top + height, left : left + width]
-        out[m] = resized(crop, size, size)
+    def crops_of(number: int) -> None:
+        picture = pictures[number]
+        own = numbered[number::n]
+        if isinstance(picture, InFile):
+            pixels = picture.enough(min(min(height, width) for _, (_, _, height, width, _) in own), size)
+        else:
+            pixels = picture
+        down, across = (now / before for now, before in zip(pixels.shape[1:], picture.shape[1:], strict=True))
+        for m, (top, left, height, width, flip) in own:
+            rows = slice(round(top * down), max(round(top * down) + 1, round((top + height) * down)))
+            columns = slice(round(left * across), max(round(left * across) + 1, round((left + width) * across)))
+            crop = resized(pixels[:, rows, columns], size, size)
+            out[m] = crop.flip(2) if flip else crop
 
-    list(_threads().map(one, range(len(boxes))))
+    list(threads().map(crops_of, range(n)))
     return out
 
 
@@ -83,6 +113,6 @@ def resized(image: Tensor, height: int, width: int) -> Tensor:
 
 
 @cache
-def _threads() -> ThreadPoolExecutor:
+def threads() -> ThreadPoolExecutor:
     """As many as this process has for its tensors: runs side by side share the cores."""
     return ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="crop")

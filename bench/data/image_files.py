@@ -15,6 +15,8 @@ from bench.data import bands, cache, folders, pictures, shards
 from bench.data.split import Batch, Pixels, Source, Split
 from bench.errors import UserError, few
 
+LOOKED_AT = 256  # pixels of the shorter side at which statistics are taken of pictures that stay in their files
+
 log = logging.getLogger("bench")
 
 
@@ -31,19 +33,20 @@ def read(config: DataConfig, data_dir: Path) -> tuple[Split, Callable[[], Split]
 
     def split(part: str, files: tuple[tuple[str, int], ...]) -> Split:
         cached = data_dir / "cache" / f"folder-{fingerprint}-{part}-{cache.shown(config)}"
+        stay = shards.Files(folder.root, [name for name, _ in files]) if config.cache == "files" else None
 
         def source() -> Source:
             return Source(len(files), folder.classes, file_batches(folder.root, files, config.size, config.channels))
 
         def kept() -> shards.Kept:
             def some(places: slice) -> Iterator[Batch]:
-                return file_batches(folder.root, files[places], config.store, config.channels, whole=True)
+                return file_batches(folder.root, files[places], config.store or LOOKED_AT, config.channels, whole=True)
 
             return shards.Kept(len(files), folder.classes, some)
 
         try:
-            if config.store:
-                found = shards.cached(cached, kept, config, pictures.VERSION)
+            if config.whole:
+                found = shards.cached(cached, kept, config, pictures.VERSION, stay)
             else:
                 path, n = cached.with_name(f"{cached.name}.npy"), config.channels
                 found = cache.cached(path, config.size, source, config.skip_bad, pictures.VERSION, n)
@@ -79,6 +82,7 @@ class _Read(NamedTuple):
     label: int
     pixels: Pixels | None = None
     several: bool = False
+    shape: tuple[int, int] = (0, 0)
     digest: str = ""
     problem: str = ""
 
@@ -101,11 +105,12 @@ def decoded(
         name, label, read = file
         try:
             content = read()
-            pixels, several = pictures.decode(content, size, n_channels, whole)
+            pixels, several, *shape = pictures.decode(content, size, n_channels, whole)
         except Exception as error:  # decoders of damaged files raise nearly anything; the reason is shown
             text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             return _Read(name, label, problem=_reason(text) or type(error).__name__)
-        return _Read(name, label, pixels, several, hashlib.blake2b(content, digest_size=8).hexdigest())
+        digest = hashlib.blake2b(content, digest_size=8).hexdigest()
+        return _Read(name, label, pixels, several, (shape[0], shape[1]), digest)
 
     with ThreadPoolExecutor() as pool:
         for chunk in chunks:
@@ -116,6 +121,7 @@ def decoded(
             yield Batch(
                 images=square,
                 pictures=images if whole else [],
+                shapes=[result.shape for result in good],
                 labels=[result.label for result in good],
                 skipped=[(result.name, result.problem) for result in results if result.pixels is None],
                 several=[result.several for result in good],

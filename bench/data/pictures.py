@@ -20,6 +20,7 @@ import io
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -64,27 +65,61 @@ def array_batches(images: Tensor, labels: Sequence[int], size: int, n_channels: 
         yield Batch(resized(images[part], size, n_channels), [int(label) for label in labels[part]])
 
 
-def decode(content: bytes, size: int, n_channels: int = 3, whole: bool = False) -> tuple[Pixels, bool]:
-    """An image file of any size and mode -> uint8 [C, size, size], and whether it has more frames or pages.
+class Decoded(NamedTuple):
+    """An image file's picture."""
+
+    pixels: Pixels
+    several: bool  # whether the file has more frames or pages
+    height: int  # of the picture in the file, upright
+    width: int
+
+
+def decode(content: bytes, size: int, n_channels: int = 3, whole: bool = False) -> Decoded:
+    """An image file of any size and mode -> uint8 [C, size, size].
 
     Resized on its shorter side, centre crop; of 1 channel, gray as Pillow makes it. whole: no crop, and never enlarged:
     [H, W, C]. .npy files, and images of neither 1 nor 3 channels: `bench.data.bands`. Raises ValueError if it cannot
     tell what is black and white, and nearly anything if the file is damaged.
     """
-    if n_channels not in (1, 3) or content.startswith(bands.NPY):
+    if _is_bands(content, n_channels):
         values = torch.from_numpy(bands.read(content, n_channels))
+        height, width = values.shape[1:]
         if whole:
-            return _shrunk(values, size).permute(1, 2, 0).numpy(), False
-        return resized(values[None], size, n_channels)[0], False
+            return Decoded(_shrunk(values, size).permute(1, 2, 0).numpy(), False, height, width)
+        return Decoded(resized(values[None], size, n_channels)[0], False, height, width)
     with _opened(content) as image:
-        picture = _rgb(image) if n_channels == 3 else _rgb(image).convert("L")
-        several = _has_more(image)
+        picture = _in_channels(image, n_channels)
+        several, (width, height) = _has_more(image), picture.size
         if whole:
             if min(picture.size) > size:
-                picture = tv.resize(picture, [*shape(picture.height, picture.width, size)], antialias=True)
-            return np.atleast_3d(np.asarray(picture)), several
+                picture = tv.resize(picture, [*shape(height, width, size)], antialias=True)
+            return Decoded(np.atleast_3d(np.asarray(picture)), several, height, width)
         picture = tv.center_crop(tv.resize(picture, [size], antialias=True), [size])
-    return np.atleast_3d(np.asarray(picture)).transpose(2, 0, 1), several
+    return Decoded(np.atleast_3d(np.asarray(picture)).transpose(2, 0, 1), several, height, width)
+
+
+def at_own_size(content: bytes, n_channels: int, shrink: float) -> Tensor:
+    """An image file -> uint8 [C, H, W] of its own height and width; of a JPEG file, perhaps a `shrink`-th of them.
+
+    Such a file is decoded at a half, a quarter or an eighth where that is no smaller, in less time. Raises as `decode`.
+    """
+    if _is_bands(content, n_channels):
+        return torch.from_numpy(bands.read(content, n_channels))
+    with _opened(content) as image:
+        scale = max(step for step in (1, 2, 4, 8) if step <= max(1, shrink))
+        if image.format == "JPEG":
+            image.draft(None, (max(1, image.width // scale), max(1, image.height // scale)))
+        pixels = np.atleast_3d(np.array(_in_channels(image, n_channels)))
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _is_bands(content: bytes, n_channels: int) -> bool:
+    return n_channels not in (1, 3) or content.startswith(bands.NPY)
+
+
+def _in_channels(image: Image.Image, n_channels: int) -> Image.Image:
+    """A picture just opened, in RGB or gray."""
+    return _rgb(image) if n_channels == 3 else _rgb(image).convert("L")
 
 
 def _shrunk(values: Tensor, size: int) -> Tensor:

@@ -1,6 +1,6 @@
 """A split of whole pictures, made once: cached in shards that are memory-mapped.
 
-<name>/00000.bin    pictures, uint8 [H, W, C] each, one behind the other
+<name>/00000.bin    pictures, uint8 [H, W, C] each, one behind the other; nothing where they stay in their files
 <name>/00000.json   their shapes, labels and the like, and the version of the rules they were decoded by; written last
 <name>/all.json     that all shards are there; written at the very end
 
@@ -11,17 +11,20 @@ import shutil
 import sys
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bench.config.sections import DataConfig
+from bench.data import pictures
+from bench.data.crop import InFile
 from bench.data.split import Batch, Moments, Split, flat, unreadable
 from bench.data.storage import made_once
 from bench.data.whole import Pictures
@@ -45,29 +48,45 @@ class Kept:
     """The pictures of some of the files."""
 
 
-def cached(folder: Path, source: Callable[[], Kept], config: DataConfig, version: int) -> Split:
+class Files(NamedTuple):
+    """Where pictures are that stay in their files."""
+
+    root: Path
+    names: Sequence[str]  # below it; of all files, readable or not
+
+
+def cached(
+    folder: Path, source: Callable[[], Kept], config: DataConfig, version: int, files: Files | None = None
+) -> Split:
     """The split that is cached in `folder`, made or completed from `source()` if it is not whole or of another version.
 
-    version: of the rules that files are decoded by.
+    version: of the rules that files are decoded by. files: these stay where they are, and the cache is of what was
+    found in them.
 
     Any number of processes may ask at once: one makes it, the others wait. Raises UserError if the disk has no room, is
     not writable or without locks, and, unless `config.skip_bad`, if there are unreadable images.
     """
-    return made_once(folder, lambda: _open(folder, config, version), lambda: _make(folder, source(), config, version))
+    return made_once(
+        folder,
+        lambda: _open(folder, config, version, files),
+        lambda: _make(folder, source(), config, version, in_files=files is not None),
+    )
 
 
-def _make(folder: Path, source: Kept, config: DataConfig, version: int) -> None:
+def _make(folder: Path, source: Kept, config: DataConfig, version: int, in_files: bool) -> None:
     """Write the shards that are not there yet."""
     folder.mkdir(exist_ok=True)
     starts = range(0, source.n, SHARD)
     shards = [_about(folder, number, version) for number in range(len(starts))]
     files = sum(min(SHARD, source.n - start) for start, about in zip(starts, shards, strict=True) if about is None)
-    _check_room(folder, files, config)
+    if not in_files:
+        _check_room(folder, files, config)
     skipped: list[tuple[str, str]] = []
     progress = _Progress(files)
     for number, (start, about) in enumerate(zip(starts, shards, strict=True)):
         if about is None:
-            about = _write(folder, number, source.some(slice(start, start + SHARD)), config.channels, version, progress)
+            some = source.some(slice(start, start + SHARD))
+            about = _write(folder, number, some, config.channels, version, progress, in_files)
         skipped += about["skipped"]
     if skipped and not config.skip_bad:
         raise unreadable(skipped, source.n)
@@ -110,7 +129,13 @@ class _Progress:
 
 
 def _write(
-    folder: Path, number: int, batches: Iterable[Batch], channels: int, version: int, progress: _Progress
+    folder: Path,
+    number: int,
+    batches: Iterable[Batch],
+    channels: int,
+    version: int,
+    progress: _Progress,
+    in_files: bool,
 ) -> dict[str, Any]:
     """One shard, and what its JSON file says; both files appear whole or not at all."""
     path, temporary = _paths(folder, number)[0], folder / f".{number:05d}.tmp"
@@ -119,11 +144,12 @@ def _write(
     try:
         with temporary.open("wb") as file:
             for batch in batches:
-                for picture in batch.pictures:
-                    file.write(np.ascontiguousarray(picture).data)
+                for picture, own in zip(batch.pictures, batch.shapes, strict=True):
+                    if not in_files:
+                        file.write(np.ascontiguousarray(picture).data)
                     alone = picture.transpose(2, 0, 1)[None]
                     about["flat"] += [len(about["shapes"]) for _ in flat(alone)]
-                    about["shapes"].append(picture.shape)
+                    about["shapes"].append((*own, channels) if in_files else picture.shape)
                     moments.add(alone)
                     highest = max(highest, int(picture.max()))
                 first = len(about["labels"])
@@ -136,7 +162,7 @@ def _write(
     finally:
         temporary.unlink(missing_ok=True)
     about |= {"n": moments.n, "sum": moments.sum.tolist(), "sum_of_squares": moments.sum_of_squares.tolist()}
-    about |= {"highest": highest, "version": version, "format": FORMAT}
+    about |= {"highest": highest, "version": version, "format": FORMAT, "in_files": in_files}
     write_atomic(_paths(folder, number)[1], dump_json(about, indent=None).encode(errors="backslashreplace"))
     return about
 
@@ -150,7 +176,7 @@ def _about(folder: Path, number: int, version: int) -> dict[str, Any] | None:
     pixels, text = _paths(folder, number)
     try:
         about: dict[str, Any] = parse_json(text.read_text(encoding="utf-8"))
-        sizes = sum(int(np.prod(shape)) for shape in about["shapes"])
+        sizes = 0 if about.get("in_files") else sum(int(np.prod(shape)) for shape in about["shapes"])
         whole = pixels.stat().st_size == sizes and len(about["labels"]) == len(about["shapes"])
         current = (about["version"], about["format"]) == (version, FORMAT)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -158,7 +184,7 @@ def _about(folder: Path, number: int, version: int) -> dict[str, Any] | None:
     return about if whole and current else None
 
 
-def _open(folder: Path, config: DataConfig, version: int) -> Split | None:
+def _open(folder: Path, config: DataConfig, version: int, files: Files | None) -> Split | None:
     try:
         whole = parse_json((folder / ALL).read_text(encoding="utf-8"))
         shards = [_about(folder, number, version) for number in range(whole["shards"])]
@@ -172,7 +198,7 @@ def _open(folder: Path, config: DataConfig, version: int) -> Split | None:
         return None
     moments = Moments.of((_moments(about) for about in known), config.channels)
     starts = [0, *accumulate(len(about["shapes"]) for about in known)]
-    read = _Reader(folder, known, starts)
+    read = _Reader(folder, known, starts) if files is None else _FileReader(files, known, skipped)
     return Split(
         images=Pictures(read, starts[-1], config.size, config.eval_crop),
         labels=torch.tensor([label for about in known for label in about["labels"]], dtype=torch.int64),
@@ -212,3 +238,25 @@ class _Reader:
         place = picture - self.starts[shard]
         start, end = self.ends[shard][place : place + 2]
         return self.files[shard][start:end].view(*self.shapes[shard][place]).permute(2, 0, 1)
+
+
+class _FileReader:
+    """The number of a picture -> where it is and of what shape, decoded when it is looked at."""
+
+    def __init__(self, files: Files, shards: list[dict[str, Any]], skipped: Sequence[tuple[str, str]]) -> None:
+        unreadable = {name for name, _ in skipped}
+        self.root = files.root
+        self.names = [name for name in files.names if name not in unreadable]
+        self.shapes = [shape for about in shards for shape in about["shapes"]]
+
+    def __call__(self, picture: int) -> InFile:
+        height, width, channels = self.shapes[picture]
+        return InFile((channels, height, width), partial(self._decoded, picture))
+
+    def _decoded(self, picture: int, shrink: float) -> Tensor:
+        """Raises RuntimeError, which names the file, if it is not there any more or another one."""
+        path = self.root / self.names[picture]
+        try:
+            return pictures.at_own_size(path.read_bytes(), self.shapes[picture][2], shrink)
+        except Exception as error:  # decoders of damaged files raise nearly anything
+            raise RuntimeError(f"{path} could be read when the run began: {error}") from error

@@ -43,6 +43,7 @@ class Batch:
     several: list[bool] = field(default_factory=list)  # [k] or none
     digests: list[str] = field(default_factory=list)  # [k] or none
     pictures: list[Pixels] = field(default_factory=list)  # k, [H, W, C] each, where they are kept whole; images: none
+    shapes: list[tuple[int, int]] = field(default_factory=list)  # k or none; height and width in the file, upright
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ Two things are asked of the images of a data set: their centre views, `images[in
 tensor of square images answers by itself; and a batch to crop from, `chosen(images, index, device)`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from bench.data.crop import resized
+from bench.data.crop import InFile, resized, threads
 
 
 class Pictures:
@@ -18,8 +18,9 @@ class Pictures:
 
     device = torch.device("cpu")
 
-    def __init__(self, read: Callable[[int], Tensor], n: int, size: int, eval_crop: float) -> None:
-        """read: the number of a picture -> its pixels; size, eval_crop: of the centre views, as in DataConfig."""
+    def __init__(self, read: Callable[[int], Tensor | InFile], n: int, size: int, eval_crop: float) -> None:
+        """read: the number of a picture -> its pixels, or where they are; size, eval_crop: of the centre views, as in
+        DataConfig."""
         self.read, self.n, self.size, self.eval_crop = read, n, size, eval_crop
 
     def __len__(self) -> int:
@@ -28,13 +29,14 @@ class Pictures:
     def __getitem__(self, index: Tensor | slice) -> Tensor:
         """Centre views: the shorter side resized to size / eval_crop, with antialiasing, then the centre square."""
         numbers = range(self.n)[index] if isinstance(index, slice) else index.flatten().tolist()
-        return torch.stack([centre(self.read(number), self.size, self.eval_crop) for number in numbers])
+        views = threads().map(lambda number: centre(self.read(number), self.size, self.eval_crop), numbers)
+        return torch.stack([*views])
 
 
 class Whole(NamedTuple):
     """A batch of pictures to crop from, and the device that wants the crops."""
 
-    pictures: list[Tensor]
+    pictures: Sequence[Tensor | InFile]
     """n, uint8 [C, H, W] each."""
     device: torch.device
 
@@ -55,11 +57,13 @@ def chosen(images: Images, index: Tensor, device: torch.device) -> Tensor | Whol
     return found if found.device == device else send(found, device)
 
 
-def centre(picture: Tensor, size: int, eval_crop: float) -> Tensor:
+def centre(picture: Tensor | InFile, size: int, eval_crop: float) -> Tensor:
     """uint8 [C, H, W] -> [C, size, size], as torchvision's Resize(round(size / eval_crop)) and CenterCrop(size)."""
     height, width = picture.shape[1:]
     side = round(size / eval_crop)
     tall, wide = shape(height, width, side)
+    if isinstance(picture, InFile):
+        picture = picture.enough(min(height, width), side)
     scaled = resized(picture, tall, wide)
     top, left = round((tall - size) / 2), round((wide - size) / 2)
     return scaled[:, top : top + size, left : left + size]

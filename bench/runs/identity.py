@@ -32,6 +32,7 @@ ADDED: dict[str, Any] = {
     "data.train_split": "",
     "data.test_split": "",
     "data.store": 0,
+    "data.cache": "pixels",
     "data.eval_crop": 1.0,
     "backbone.weights": "",
     "backbone.weights_hash": "",

@@ -67,7 +67,7 @@ def test_a_photograph_has_no_five_channels_and_gray_ones_have_one(tmp_path: Path
     content = (tmp_path / "x.png").read_bytes()
     with pytest.raises(ValueError, match=r"no \.npy or TIFF file, which images of 5 channels have to be"):
         pictures.decode(content, 16, 5)
-    gray, _ = pictures.decode(content, 30, 1)
+    gray = pictures.decode(content, 30, 1).pixels
     assert gray.tolist() == [np.asarray(picture(0).convert("L").crop((5, 0, 35, 30))).tolist()]
 
 

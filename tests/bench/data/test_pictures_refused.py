@@ -13,7 +13,7 @@ from bench.data.split import Pixels
 
 
 def decode(path: Path) -> tuple[Pixels, bool]:
-    return pictures.decode(path.read_bytes(), 16)
+    return pictures.decode(path.read_bytes(), 16)[:2]
 
 
 def test_an_image_of_100_megapixels_is_read(tmp_path: Path) -> None:

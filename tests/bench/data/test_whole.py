@@ -26,7 +26,7 @@ from bench.config.views import AugmentConfig, ViewConfig
 from bench.data import datasets, folders, pictures, shards
 from bench.data.augment import Augmentation, apply, draw
 from bench.data.crop import place
-from bench.data.whole import Pictures, Whole, centre, chosen
+from bench.data.whole import Images, Pictures, Whole, centre, chosen
 from bench.errors import UserError
 
 CPU = torch.device("cpu")
@@ -140,23 +140,30 @@ def data(folder: Path, store: int = 110, size: int = 96, **settings: float) -> D
     return DataConfig(name=f"folder:{folder}", size=size, store=store, **settings)
 
 
+def kept(images: Images, number: int) -> Tensor:
+    assert isinstance(images, Pictures)
+    picture = images.read(number)
+    assert isinstance(picture, Tensor)
+    return picture
+
+
 def test_pictures_keep_their_shape_and_are_never_enlarged(odd: Path, tmp_path: Path) -> None:
     found = datasets.load(data(odd), tmp_path)
     assert isinstance(found.images, Pictures) and len(found.images) == 24 + 8
     names = [name for name, _ in folders.read(f"folder:{odd}").train]
-    shapes = {Path(name).stem: tuple(found.images.read(i).shape[1:]) for i, name in enumerate(names)}
+    shapes = {Path(name).stem: tuple(kept(found.images, i).shape[1:]) for i, name in enumerate(names)}
     assert shapes["wide"] == (20, 400) and shapes["long"] == (3000, 20) and shapes["dot"] == (1, 1)
     assert shapes["turned"] == (120, 60)
     assert shapes["cmyk"] == (110, 164)  # 427 x 640: the shorter side is 110
     assert found.images[:3].shape == (3, 3, 96, 96)
     dot = found.images[torch.tensor([names.index("train/a/dot.png")])]
-    assert torch.equal(dot, found.images.read(names.index("train/a/dot.png"))[None].expand(1, 3, 96, 96))
+    assert torch.equal(dot, kept(found.images, names.index("train/a/dot.png"))[None].expand(1, 3, 96, 96))
 
 
 def test_statistics_are_of_all_pixels(odd: Path, tmp_path: Path) -> None:
     found = datasets.load(data(odd), tmp_path)
     assert isinstance(found.images, Pictures)
-    every = torch.cat([found.images.read(i).flatten(1) for i in range(len(found.images))], dim=1).double() / 255
+    every = torch.cat([kept(found.images, i).flatten(1) for i in range(len(found.images))], dim=1).double() / 255
     assert found.mean == pytest.approx(every.mean(dim=1).tolist())
     assert found.std == pytest.approx(every.std(dim=1, correction=0).tolist())
 
@@ -263,7 +270,7 @@ def test_a_batch_reads_the_pictures_of_its_numbers(odd: Path, tmp_path: Path) ->
     images = datasets.load(data(odd), tmp_path).images
     whole = chosen(images, torch.tensor([3, 0, 3]), CPU)
     assert isinstance(whole, Whole) and isinstance(images, Pictures)
-    assert all(torch.equal(a, images.read(i)) for a, i in zip(whole.pictures, (3, 0, 3), strict=True))
+    assert all(torch.equal(torch.as_tensor(a), kept(images, i)) for a, i in zip(whole.pictures, (3, 0, 3), strict=True))
 
 
 def config(**overrides: str) -> RunConfig:
