@@ -15,7 +15,7 @@ import torch
 
 from bench.config.sections import DataConfig
 from bench.data.split import Moments, Source, Split, channels, flat, unreadable
-from bench.data.storage import made_once
+from bench.data.storage import made_once, mapped
 from bench.errors import UserError
 from bench.files import dump_json, parse_json, write_atomic
 
@@ -55,14 +55,13 @@ def _open(path: Path, shape: tuple[int, ...], skip_bad: bool, version: int) -> S
         about = parse_json(path.with_suffix(".json").read_text(encoding="utf-8"))
         if about.get("version", 1) != version:
             return None
-        # copy-on-write: a read-only array would make torch warn at every opening
-        images = np.load(path, mmap_mode="c", allow_pickle=False)
+        images = np.load(path, mmap_mode="r", allow_pickle=False)
         whole = path.stat().st_size == images.offset + images.nbytes
         n = len(about["labels"])
         if not whole or images.dtype != np.uint8 or images.shape != (n, *shape):
             return None
         split = Split(
-            images=torch.from_numpy(images),
+            images=mapped(images),
             labels=torch.tensor(about["labels"], dtype=torch.int64),
             classes=tuple(about["classes"]),
             mean=channels(about["mean"]),

@@ -99,7 +99,7 @@ def file_batches(
 def decoded(
     chunks: Iterable[Sequence[Encoded]], size: int, n_channels: int = 3, whole: bool = False
 ) -> Iterator[Batch]:
-    """A batch a chunk, decoded by several threads."""
+    """The images of the chunks in batches, decoded by several threads."""
 
     def read_one(file: Encoded) -> _Read:
         name, label, read = file
@@ -112,9 +112,11 @@ def decoded(
         digest = hashlib.blake2b(content, digest_size=8).hexdigest()
         return _Read(name, label, pixels, several, (shape[0], shape[1]), digest)
 
+    some = max(1, min(pictures.AT_ONCE, pictures.PIXELS_AT_ONCE // size**2))
+    parts = (chunk[start : start + some] for chunk in chunks for start in range(0, len(chunk), some))
     with ThreadPoolExecutor() as pool:
-        for chunk in chunks:
-            results = list(pool.map(read_one, chunk))
+        for part in parts:
+            results = list(pool.map(read_one, part))
             good = [result for result in results if result.pixels is not None]
             images = [result.pixels for result in good if result.pixels is not None]
             square = np.stack(images) if images and not whole else np.empty((0, n_channels, size, size), dtype=np.uint8)

@@ -36,7 +36,8 @@ from bench.data.whole import shape
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 VERSION = 2
-AT_ONCE = 256  # images in memory
+AT_ONCE = 256  # images in memory, at most,
+PIXELS_AT_ONCE = AT_ONCE * 256**2  # and their pixels
 LARGE = 50_000_000  # pixels: 200 MB as Pillow holds them, and as much again while they are converted
 _ONE_LARGE = threading.Lock()
 HEIC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})  # major brands of such a file's first box

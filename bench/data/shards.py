@@ -26,7 +26,7 @@ from bench.config.sections import DataConfig
 from bench.data import pictures
 from bench.data.crop import InFile
 from bench.data.split import Batch, Moments, Split, flat, unreadable
-from bench.data.storage import made_once
+from bench.data.storage import made_once, mapped
 from bench.data.whole import Pictures
 from bench.errors import UserError
 from bench.files import dump_json, parse_json, write_atomic
@@ -227,7 +227,7 @@ class _Reader:
         self.shapes = [about["shapes"] for about in shards]
         self.ends = [[0, *accumulate(int(np.prod(shape)) for shape in shapes)] for shapes in self.shapes]
         self.files = [
-            torch.from_numpy(np.memmap(_paths(folder, number)[0], dtype=np.uint8, mode="c"))
+            mapped(np.memmap(_paths(folder, number)[0], dtype=np.uint8, mode="r"))
             if ends[-1]
             else torch.empty(0, dtype=torch.uint8)
             for number, ends in enumerate(self.ends)

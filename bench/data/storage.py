@@ -2,9 +2,14 @@
 
 import contextlib
 import fcntl
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
 
 from bench.errors import UserError
 
@@ -41,6 +46,16 @@ def writing(path: Path) -> Iterator[None]:
             f"cannot prepare {path} ({error.strerror or error}): make room or give yourself the right to write there, "
             "or put the data elsewhere with --data-dir DIR"
         ) from None
+
+
+def mapped(array: npt.NDArray[np.uint8]) -> torch.Tensor:
+    """A tensor of a file that is mapped to be read, not a private copy of it, which systems count as memory.
+
+    Nothing may write to it: torch would warn at every opening, and the process would be ended by a signal.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 def made_once(path: Path, read: Callable[[], T | None], make: Callable[[], None]) -> T:
