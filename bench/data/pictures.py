@@ -42,7 +42,9 @@ LARGE = 50_000_000  # pixels: 200 MB as Pillow holds them, and as much again whi
 _ONE_LARGE = threading.Lock()
 HEIC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})  # major brands of such a file's first box
 FEW_BITS = 12  # an integer image of more, whose values need no more than these, is not white at its maximum
-SAMPLE_FORMAT, PHOTOMETRIC = 339, 262  # TIFF tags
+SAMPLE_FORMAT, PHOTOMETRIC, SAMPLES = 339, 262, 277  # TIFF tags
+MOST_SAMPLES = 4  # a pixel: red, green, blue and how opaque; cyan, magenta, yellow, black
+BANDS = "other than 1 or 3 bands need --set data.channels=N, of all images"
 SIGNED, WHITE_IS_ZERO = 2, 0  # their values
 
 
@@ -138,9 +140,15 @@ def _opened(content: bytes) -> Iterator[Image.Image]:
         raise ValueError("HEIC, which is not read: save it as JPEG or PNG")
     try:
         opened = Image.open(io.BytesIO(content))
+    except Image.UnidentifiedImageError:
+        if content.startswith(bands.TIFF):
+            raise ValueError(f"a TIFF file that Pillow does not read; {BANDS}") from None
+        raise
     except Image.DecompressionBombError:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 10**6
         raise ValueError(f"more than {most:.0f} megapixels, the most that are read: save it smaller") from None
+    if (samples := getattr(opened, "tag_v2", {}).get(SAMPLES, 1)) > MOST_SAMPLES:
+        raise ValueError(f"a TIFF file of {samples} bands, of which Pillow would drop some; {BANDS}")
     with opened as image, _ONE_LARGE if image.width * image.height > LARGE else contextlib.nullcontext():
         yield image
 

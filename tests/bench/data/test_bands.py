@@ -106,3 +106,10 @@ def test_without_the_library_for_tiff_one_line_says_what_to_install(
                 (tmp_path / "x" / part / name / f"{i}.tif").write_bytes(b"%d" % i + part.encode() + name.encode())
     monkeypatch.setattr(bands, "can_read_tiff", lambda: False)
     assert "pip install tifffile" in message(config(tmp_path / "x", channels=5), data_dir)
+
+
+@pytest.mark.parametrize(("shape", "planes"), [((20, 30, 5), "contig"), ((5, 20, 30), "separate")])
+def test_five_bands_are_no_photograph(shape: tuple[int, ...], planes: str) -> None:
+    """Pillow takes some of them, or says nothing that helps."""
+    with pytest.raises(ValueError, match=r"data.channels=N"):
+        pictures.decode(tiff(np.zeros(shape, np.uint8), planarconfig=planes), 16, 3)
