@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn.functional import grid_sample
 
 from bench.config.views import AugmentConfig, ViewConfig
-from bench.data.crop import ATTEMPTS, Sides, cut, place
+from bench.data.crop import ATTEMPTS, Box, Sides, cut, place
 from bench.data.split import Channels
-from bench.data.whole import Whole, send
+from bench.data.whole import Crops, Whole, send
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # as torchvision's ColorJitter numbers them
 NO_CHANGE = (1.0, 1.0, 1.0, 0.0)  # the factors that leave an image as it is
@@ -40,6 +40,9 @@ class Parameters(NamedTuple):
     solarize: Tensor  # bool
 
 
+Batch = Tensor | Whole | Crops
+
+
 class Augmentation:
     """Two random views of every image."""
 
@@ -49,7 +52,7 @@ class Augmentation:
         self.size, self.mean, self.std = size, mean, std
 
     def __call__(
-        self, images: Tensor | Whole, generator: torch.Generator, part: slice | None = None, whole: int = 0
+        self, images: Batch, generator: torch.Generator, part: slice | None = None, whole: int = 0
     ) -> tuple[Tensor, Tensor]:
         """uint8 [N, C, H, W] on any device -> two normalised float32 views [N, C, size, size] on that device.
 
@@ -57,12 +60,22 @@ class Augmentation:
         ones: their views are those that they have in all of it. To be called outside autocast: products in bfloat16
         would cost the images their last bits.
         """
+        both = self._drawn(images, generator, part, whole)
+        views = _normalize_(apply(images, both, self.size), self.mean, self.std)
+        n = len(views) // 2
+        return views[:n], views[n:]
+
+    def cut(self, images: Whole, generator: torch.Generator, part: slice | None = None, whole: int = 0) -> Crops:
+        """The part of `__call__` that works on pictures, which is then called with the result and equal draws."""
+        boxes = _boxes(self._drawn(images, generator, part, whole))
+        return Crops(cut(images.pictures, boxes, self.size), *images.sides(), images.device)
+
+    def _drawn(self, images: Batch, generator: torch.Generator, part: slice | None, whole: int) -> Parameters:
+        """Of both views, one behind the other."""
         n, height, width = _sides(images)
         some = part if whole > n else None
         drawn = [draw(view, whole or n, height, width, generator, some) for view in self.views]
-        both = Parameters(*(torch.cat([a, b]) for a, b in zip(*drawn, strict=True)))
-        views = _normalize_(apply(images, both, self.size), self.mean, self.std)
-        return views[:n], views[n:]
+        return Parameters(*(torch.cat([a, b]) for a, b in zip(*drawn, strict=True)))
 
     def first(self, images: Tensor | Whole, generator: torch.Generator) -> Tensor:
         """The first view alone, [N, C, size, size]; not what `__call__` draws from the same generator."""
@@ -75,10 +88,11 @@ def normalize(images: Tensor, mean: Channels, std: Channels) -> Tensor:
     return _normalize_(images.float().div_(255), mean, std)
 
 
-def _sides(images: Tensor | Whole) -> tuple[int, Sides, Sides]:
+def _sides(images: Batch) -> tuple[int, Sides, Sides]:
     """How many there are, their heights and widths."""
-    if isinstance(images, Whole):
-        return len(images.pictures), *images.sides()
+    if not isinstance(images, Tensor):
+        sides = images.sides()
+        return len(sides[0]), *sides
     n, _, height, width = images.shape
     return n, height, width
 
@@ -114,7 +128,7 @@ def draw(
     )
 
 
-def apply(images: Tensor | Whole, parameters: Parameters, size: int) -> Tensor:
+def apply(images: Batch, parameters: Parameters, size: int) -> Tensor:
     """uint8 images [N, C, H, W] and parameters of M = k N samples -> float32 [M, C, size, size] in [0, 1].
 
     H and W of a tensor are at most `size`: crops are only enlarged, for which no filter against aliasing is needed.
@@ -139,9 +153,9 @@ def apply(images: Tensor | Whole, parameters: Parameters, size: int) -> Tensor:
     columns = send(floats[by_group], device).view(m, -1, 1, 1, 1).unbind(dim=1)  # each [M, 1, 1, 1]
     top, height, left, width, flip, turn, *coefficients = columns
 
-    if isinstance(images, Whole):
-        boxes = [*zip(*(side.tolist() for side in (p.top, p.left, p.height, p.width, p.flip)), strict=True)]
-        x = send(cut(images.pictures, boxes, size), device).index_select(0, source).float().div_(255)  # [M, C, S, S]
+    if not isinstance(images, Tensor):
+        pixels = images.pixels if isinstance(images, Crops) else cut(images.pictures, _boxes(p), size)
+        x = send(pixels, device).index_select(0, source).float().div_(255)  # [M, C, S, S]
     else:
         assert max(images.shape[2:]) <= size
         rows = _positions(top, height, torch.zeros_like(flip), images.shape[2], size)
@@ -166,6 +180,10 @@ def apply(images: Tensor | Whole, parameters: Parameters, size: int) -> Tensor:
         chosen = x.index_select(0, solarize)
         x.index_copy_(0, solarize, torch.minimum(chosen, 1 - chosen))  # 1 - x where x >= 1/2
     return x
+
+
+def _boxes(p: Parameters) -> list[Box]:
+    return [*zip(*(side.tolist() for side in (p.top, p.left, p.height, p.width, p.flip)), strict=True)]
 
 
 def _affine_coefficients(factors: Tensor, rank: Tensor, ops: list[int]) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.config.sections import DataConfig
 from bench.data import bands, cache, folders, pictures, shards
-from bench.data.split import Batch, Pixels, Source, Split
+from bench.data.split import Batch, Facts, Pixels, Source, Split
 from bench.errors import UserError, few
 
 LOOKED_AT = 256  # pixels of the shorter side at which statistics are taken of pictures that stay in their files
@@ -85,6 +85,7 @@ class _Read(NamedTuple):
     shape: tuple[int, int] = (0, 0)
     digest: str = ""
     problem: str = ""
+    facts: Facts | None = None
 
 
 def file_batches(
@@ -110,7 +111,8 @@ def decoded(
             text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             return _Read(name, label, problem=_reason(text) or type(error).__name__)
         digest = hashlib.blake2b(content, digest_size=8).hexdigest()
-        return _Read(name, label, pixels, several, (shape[0], shape[1]), digest)
+        facts = Facts.of(pixels) if whole else None  # here, because it takes as long as all else
+        return _Read(name, label, pixels, several, (shape[0], shape[1]), digest, facts=facts)
 
     some = max(1, min(pictures.AT_ONCE, pictures.PIXELS_AT_ONCE // size**2))
     parts = (chunk[start : start + some] for chunk in chunks for start in range(0, len(chunk), some))
@@ -124,6 +126,7 @@ def decoded(
                 images=square,
                 pictures=images if whole else [],
                 shapes=[result.shape for result in good],
+                facts=[result.facts for result in good if result.facts],
                 labels=[result.label for result in good],
                 skipped=[(result.name, result.problem) for result in results if result.pixels is None],
                 several=[result.several for result in good],

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
@@ -140,7 +140,7 @@ def _opened(content: bytes) -> Iterator[Image.Image]:
         raise ValueError("HEIC, which is not read: save it as JPEG or PNG")
     try:
         opened = Image.open(io.BytesIO(content))
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         if content.startswith(bands.TIFF):
             raise ValueError(f"a TIFF file that Pillow does not read; {BANDS}") from None
         raise

@@ -25,7 +25,7 @@ from torch import Tensor
 from bench.config.sections import DataConfig
 from bench.data import pictures
 from bench.data.crop import InFile
-from bench.data.split import Batch, Moments, Split, flat, unreadable
+from bench.data.split import Batch, Moments, Split, unreadable
 from bench.data.storage import made_once, mapped
 from bench.data.whole import Pictures
 from bench.errors import UserError
@@ -144,14 +144,13 @@ def _write(
     try:
         with temporary.open("wb") as file:
             for batch in batches:
-                for picture, own in zip(batch.pictures, batch.shapes, strict=True):
+                for picture, own, facts in zip(batch.pictures, batch.shapes, batch.facts, strict=True):
                     if not in_files:
                         file.write(np.ascontiguousarray(picture).data)
-                    alone = picture.transpose(2, 0, 1)[None]
-                    about["flat"] += [len(about["shapes"]) for _ in flat(alone)]
+                    about["flat"] += [len(about["shapes"])] if facts.flat else []
                     about["shapes"].append((*own, channels) if in_files else picture.shape)
-                    moments.add(alone)
-                    highest = max(highest, int(picture.max()))
+                    moments = Moments.of((moments, facts.moments), channels)
+                    highest = max(highest, facts.highest)
                 first = len(about["labels"])
                 about["several"] += [first + i for i, more in enumerate(batch.several) if more]
                 about["labels"] += batch.labels

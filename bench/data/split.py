@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,7 @@ class Batch:
     digests: list[str] = field(default_factory=list)  # [k] or none
     pictures: list[Pixels] = field(default_factory=list)  # k, [H, W, C] each, where they are kept whole; images: none
     shapes: list[tuple[int, int]] = field(default_factory=list)  # k or none; height and width in the file, upright
+    facts: list["Facts"] = field(default_factory=list)  # k, of pictures
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,22 @@ class Moments:
         """Of pixels in [0, 1]; 1 for a channel that is constant, so that it can be divided by."""
         variance = self.sum_of_squares / max(1, self.n) / 255**2 - np.square(self.mean)
         return channels(np.where(variance > 1e-12, np.sqrt(variance.clip(min=0)), 1.0))
+
+
+class Facts(NamedTuple):
+    """What a cache says of a picture."""
+
+    moments: Moments
+    highest: int
+    flat: bool
+
+    @classmethod
+    def of(cls, picture: Pixels) -> "Facts":
+        """picture: [H, W, C]."""
+        alone = picture.transpose(2, 0, 1)[None]
+        moments = Moments(alone.shape[1])
+        moments.add(alone)
+        return cls(moments, int(picture.max()), bool(flat(alone)))
 
 
 def channels(values: Any) -> Channels:

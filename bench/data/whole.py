@@ -46,6 +46,20 @@ class Whole(NamedTuple):
         return torch.tensor(height), torch.tensor(width)
 
 
+class Crops(NamedTuple):
+    """What was cut from a batch of pictures, and the device that wants it."""
+
+    pixels: Tensor
+    """uint8 [M, C, S, S], all of the first view, then all of the second."""
+    height: Tensor
+    """int64 [n], of the pictures."""
+    width: Tensor
+    device: torch.device
+
+    def sides(self) -> tuple[Tensor, Tensor]:
+        return self.height, self.width
+
+
 Images = Tensor | Pictures
 
 

@@ -14,7 +14,7 @@ from bench import backbone
 from bench.config.schema import RunConfig
 from bench.data.augment import Augmentation
 from bench.data.datasets import Dataset
-from bench.data.whole import chosen, send
+from bench.data.whole import Crops, chosen, send
 from bench.errors import Interrupted, UserError
 from bench.evaluation import diagnostics, protocol
 from bench.evaluation.neighbours import knn_top1
@@ -25,6 +25,7 @@ from bench.runs.store import RunDir
 from bench.seeds import Init, stream
 from bench.team import ALONE, Team
 from bench.training import accumulate, checkpoint, optim
+from bench.training.ahead import Ahead, order
 from bench.training.machine import autocast, compile_backbones, memory_format, resident
 from bench.training.online import OnlineProbe
 from methods import METHODS
@@ -106,6 +107,7 @@ class Trainer:
         for row in self._resume():
             show(row)
         pending: list[dict[str, Tensor]] = []
+        ahead = Ahead.of(self.images, self.augment, self.seed, self.config.train, self.device, self.team)
         started = time.perf_counter()
 
         def save() -> None:
@@ -118,13 +120,14 @@ class Trainer:
         while self.step < self.epochs * self.steps_per_epoch:
             self.team.meet()  # `show` may take the first one long
             epoch, first = divmod(self.step, self.steps_per_epoch)
-            order = torch.randperm(len(self.images), generator=stream(self.seed, "order", epoch))
+            images = order(self.seed, epoch, len(self.images))
+            crops = ahead.epoch(epoch, first, self.steps_per_epoch) if ahead else None
             for batch in range(first, self.steps_per_epoch):
                 if self.team.any(should_stop()):
                     save()
                     raise Interrupted
-                index = order[batch * self.config.train.batch_size :][: self.config.train.batch_size]
-                pending.append(self._train_step(index, epoch, batch))
+                index = images[batch * self.config.train.batch_size :][: self.config.train.batch_size]
+                pending.append(self._train_step(index, epoch, batch, next(crops) if crops else None))
                 if len(pending) == CHECK_STEPS:
                     self._read_losses(pending)
             self._read_losses(pending)
@@ -141,12 +144,16 @@ class Trainer:
             logged: dict[str, Tensor] = self.method(x1, x2, labels) if self.method.uses_labels else self.method(x1, x2)
         return logged
 
-    def _train_step(self, index: Tensor, epoch: int, batch: int) -> dict[str, Tensor]:
-        """One optimizer step on the images at `index` [N]; what it logs stays on the device."""
+    def _train_step(self, index: Tensor, epoch: int, batch: int, crops: Crops | None = None) -> dict[str, Tensor]:
+        """One optimizer step on the images at `index` [N]; what it logs stays on the device.
+
+        crops: of this process's, if they are cut already.
+        """
         whole, part = len(index), self.team.part(len(index))
         index = index[part]  # [n], this process's
         here = send(index, self.device)
-        images = chosen(self.images, here if self.images.device == self.labels.device else index, self.device)
+        place = here if self.images.device == self.labels.device else index
+        images = crops or chosen(self.images, place, self.device)
         labels = self.labels[here]
         draws = stream(self.seed, "augment", epoch, batch)
         return self.learn(*self.augment(images, draws, part, whole), labels)
