@@ -18,6 +18,7 @@ from bench.planning.flags import DataDir, Results, RetryFailed, SweepFile, takes
 from bench.planning.options import EvaluateOptions, SweepOptions
 from bench.report import FORMATS
 from bench.training.speed_command import speed
+from methods.plugins import PluginError
 
 if TYPE_CHECKING:
     from bench.planning.request import Request
@@ -46,6 +47,7 @@ HERE = (
     "devices_per_run",
     "jobs",
     "log",
+    "plugin",
 )  # options of `bench run`
 
 
@@ -157,12 +159,15 @@ app.command()(pictures)
 def list_(
     what: Annotated[str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.")],
     method: Annotated[str, typer.Option("--method", "-m", help="Whose keys to list.")] = "raft",
+    plugin: Annotated[list[str] | None, typer.Option(help="A Python file with methods of yours.")] = None,
 ) -> None:
     """List what can be named on the command line."""
     from rich.console import Console
 
     from bench.planning import catalog
+    from methods import plugins
 
+    plugins.use(plugin or [])
     rows = catalog.rows(what, method)
     width = max(len(name) for name, _ in rows)
     console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -171,6 +176,24 @@ def list_(
 
 
 app.command()(speed)
+
+
+@app.command("check-method")
+def check_method(
+    method: Annotated[str, typer.Argument(help="A method of `bench list methods`, or of a plug-in.")],
+    plugin: Annotated[list[str] | None, typer.Option(help="A Python file with methods of yours.")] = None,
+) -> None:
+    """Hold a method to what every method has to keep. Exit code 1 if it does not."""
+    from methods import plugins
+
+    plugins.use(plugin or [])
+    from bench.training import conformance
+
+    sound = True
+    for kept, fault in conformance.faults(method):
+        print(f"{'WRONG' if fault else 'ok   '}  {kept}" + (f"\n       {fault}" if fault else ""))
+        sound &= not fault
+    raise typer.Exit(0 if sound else 1)
 
 
 def _launch(file: Path | None, flags: dict[str, Any], results: Path, data_dir: Path, retry_failed: bool) -> None:
@@ -239,7 +262,7 @@ def main() -> None:
         os.environ.pop("COLUMNS", None)
     try:
         sys.exit(app(prog_name="bench", standalone_mode=False) or 0)  # a typer.Exit comes back as its code
-    except UserError as error:
+    except (UserError, PluginError) as error:
         sys.exit(_wrong(str(error)))
     except ClickException as error:
         message = " ".join(error.format_message().split())

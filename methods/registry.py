@@ -2,7 +2,7 @@
 
 Importing torch takes two seconds. Planning, refusing a wrong setting and listing need a method's `Config` alone: for
 the methods of this package its class is made from those statements of the method's file that define it, and nothing
-else of the file is run (tests/methods/test_registry.py). Methods of other packages are imported.
+else of the file is run (tests/methods/test_registry.py). Methods of plug-ins (methods/plugins.py) are imported.
 """
 
 import ast
@@ -13,10 +13,12 @@ from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, cast
 
+from methods import plugins
 from methods.config import MethodConfig
 
 if TYPE_CHECKING:
@@ -26,35 +28,42 @@ HEAVY = ("torch", "torchvision", "timm", "methods")  # what imports torch; but n
 
 
 class Registry(Mapping[str, "type[Method]"]):
-    """Names of methods -> their classes, imported at first use."""
+    """Names of methods -> their classes, imported at first use. What looks beyond ours may raise PluginError."""
 
     def __init__(self, places: Mapping[str, str]) -> None:
         """places: name -> "module:class", as an entry point is written."""
         self.places = dict(places)
 
     def __getitem__(self, name: str) -> "type[Method]":
-        module, _, attribute = self.places[name].partition(":")
-        return cast("type[Method]", getattr(import_module(module), attribute))
+        module, _, attribute = self._place(name).partition(":")
+        return cast("type[Method]", attrgetter(attribute)(import_module(module)))
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.places)
+        return iter([*self.places, *plugins.found(self.places)])
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(list(iter(self)))
 
     def __contains__(self, name: object) -> bool:
-        return name in self.places
+        return name in self.places or name in plugins.found(self.places)
+
+    def _place(self, name: str) -> str:
+        return self.places[name] if name in self.places else plugins.found(self.places)[name].place
+
+    def origin(self, name: str) -> str:
+        """Which plug-in a method is from; "" for those of this package."""
+        return "" if name in self.places else plugins.found(self.places)[name].origin
 
     def config(self, name: str) -> type[MethodConfig]:
         """The class of the method's hyperparameters; of a method of ours, made without importing torch."""
-        module, _, attribute = self.places[name].partition(":")
+        module, _, attribute = self._place(name).partition(":")
         if not module.startswith("methods."):
             return self[name].Config
         return _Definitions.of(module).config_of(attribute)
 
     def summary(self, name: str) -> str:
         """The first line of the method's docstring: its own, or else its file's (one method a file)."""
-        module, _, attribute = self.places[name].partition(":")
+        module, _, attribute = self._place(name).partition(":")
         if module.startswith("methods."):
             text = _Definitions.of(module).docstring_of(attribute)
         else:

@@ -10,6 +10,7 @@ from bench.config.sections import BackboneConfig, DataConfig, EvalConfig, Group,
 from bench.config.views import AugmentConfig
 from bench.errors import UserError, unknown
 from methods import METHODS, MethodConfig
+from methods.plugins import PluginError
 
 SECTIONS = ("method", "data", "backbone", "augment", "optim", "train", "eval")
 TABLES = ("augment.view2.", "backbone.args.")  # settings of settings: the key has one part more
@@ -41,7 +42,7 @@ class RunConfig(Group):
         """Validate `method` by the Config of the method that `method_name` names."""
         name = values.get("method_name")
         if name not in METHODS:
-            raise unknown("method", str(name), METHODS)
+            raise PluginError(f"{unknown('method', str(name), METHODS)}; of a plug-in? name it with --plugin FILE.py")
         section = values.get("method", {})
         if isinstance(section, Mapping):
             try:

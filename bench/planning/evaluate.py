@@ -18,6 +18,7 @@ from bench.runs.encoders import Encoder
 from bench.runs.evaluations import Asked
 from bench.runs.identity import RUN_NAME, completed
 from bench.runs.work import Judging, Work
+from methods import METHODS, plugins
 
 OWN = "own"  # the data set that a run was judged on when its training ended
 DATA = "data.skip_bad"  # the one setting that is of the data, not of an evaluation
@@ -26,6 +27,7 @@ DATA = "data.skip_bad"  # the one setting that is of the data, not of an evaluat
 def options(flags: Mapping[str, Any]) -> EvaluateOptions:
     """What was asked for, by the command line's flags (None: not given). Raises UserError."""
     given = {key: value for key, value in flags.items() if value is not None}
+    plugins.use(given.get("plugin", []))
     sources: dict[str, str] = {}
     for text in given.pop("encoder", []):
         name, equals, source = text.partition("=")
@@ -177,6 +179,8 @@ def request(
             done.append({**record.config, "experiment": experiment.name})  # a folder may be a copy, or renamed
         else:
             others.append(f"{record.dir.run_id} ({record.state})")
+    if foreign_methods := sorted({run["method"] for run in done} - set(METHODS)):
+        raise UserError(f"{experiment.name} has runs of {few(foreign_methods)}: name the plug-in with --plugin FILE.py")
     if not done:
         raise UserError(f"{experiment.name}: none of its {len(others)} runs is done, so there is nothing to judge")
     notes = [f"{len(others)} runs are not done, and left out: {few(others)}"] * bool(others)

@@ -42,7 +42,7 @@ def _flag(options: type[MachineOptions], name: str) -> Any:
     kinds = (field.annotation, *get_args(field.annotation))
     limits: dict[str, Any] = {"min": 1} if int in kinds else {}
     simple = next((each for each in (int, float) if each in kinds), str)
-    kind: Any = list[str] if get_origin(field.annotation) is dict else simple
+    kind: Any = list[str] if get_origin(field.annotation) in (dict, list) else simple
     return Annotated[kind | None, typer.Option(*names, help=f"{field.description}{default}", **limits)]
 
 

@@ -42,6 +42,8 @@ class MachineOptions(BaseModel):
     """Nodes of a SLURM job, among which the devices of a run are shared out."""
     jobs: int | None = Field(None, ge=1)
     """Runs at a time on this machine; by default one a GPU, or as many as cores allow."""
+    plugin: list[str] = []
+    """A Python file with methods of yours, which is executed; see methods/README.md."""
 
     @classmethod
     def of(cls: type[Options], values: Mapping[str, Any]) -> Options:

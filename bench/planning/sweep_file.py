@@ -34,7 +34,8 @@ from bench.planning import entries, plan
 from bench.planning.entries import Entry
 from bench.planning.options import SweepOptions
 from bench.planning.toml import line_of, read_toml
-from methods import METHODS
+from methods import METHODS, plugins
+from methods.plugins import PluginError
 
 FIELDS = SweepOptions.model_fields
 WORDS_OR_NUMBERS = ("seeds", "gpus", "time")
@@ -49,6 +50,7 @@ def options(file: Path | None, flags: Mapping[str, Any]) -> SweepOptions:
     Raises UserError, naming file and line where the file is wrong.
     """
     given = {key: value for key, value in flags.items() if value is not None}
+    plugins.use(given.get("plugin", []))
     own: dict[str, dict[str, Any]] = {
         "set": parse_overrides(given.pop("set", [])),
         "grid": parse_grid(given.pop("grid", [])),
@@ -150,10 +152,12 @@ def load(path: Path) -> dict[str, Any]:
     """A sweep file's content, in the types of the flags. Raises UserError naming file and line."""
     values = read_toml(path)
     found: dict[str, Any] = {}
-    for key, value in values.items():
+    for key, value in sorted(values.items(), key=lambda item: item[0] != "plugin"):  # which others may need
         try:
             found[key] = _tables(key, value) if key == "entry" else _flag(key, value)
-        except ValueError as error:
+            if key == "plugin":
+                plugins.use(found[key], path.parent)
+        except (ValueError, PluginError) as error:
             inner = str(error).partition(" = ")[0].rpartition(".")[2]  # of [set] or [grid]
             raise UserError(f"{path}:{line_of(path, inner, key) or line_of(path, key)}: {error}") from None
     if "entry" in found:
@@ -198,6 +202,8 @@ def _flag(key: str, value: Any) -> Any:
         return _encoders(value)
     if key == "method" and isinstance(value, list):
         return ",".join(_scalar(key, each) for each in value)
+    if key == "plugin":
+        return [_scalar(key, each) for each in (value if isinstance(value, list) else [value])]
     if key == "seeds" and isinstance(value, list):
         return "".join(f"{_scalar(key, each)}," for each in value)
     if int in (FIELDS[key].annotation, *get_args(FIELDS[key].annotation)):

@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from methods import plugins
+
 if TYPE_CHECKING:
     import torch
 
@@ -21,6 +23,7 @@ DECIDING = (
     "bench/evaluation/",
     "bench/seeds.py",
     "bench/training/",
+    "plug-in ",
 )
 """The sources that decide a run's numbers; all others plan, store, show or submit."""
 ELSEWHERE = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE")
@@ -72,10 +75,11 @@ def git_state() -> tuple[str, bool]:
 
 
 def fingerprints() -> dict[str, str]:
-    """Hash of every source file of this program: what "the same code" means, with and without git."""
+    """Hash of every source file of this program, and of plug-ins: what "the same code" means, with and without git."""
     root = ROOT
     files = sorted(path for package in ("bench", "methods", "slurm") for path in (root / package).rglob("*.py"))
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in files}
+    own = {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in files}
+    return own | plugins.sources()
 
 
 def code_changes(submitted: Mapping[str, str]) -> list[str]:

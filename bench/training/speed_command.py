@@ -10,7 +10,7 @@ from bench.planning.flags import takes
 from bench.planning.options import SweepOptions
 
 
-@takes(SweepOptions, ("preset", "set", "device", "devices_per_run"))
+@takes(SweepOptions, ("preset", "set", "device", "devices_per_run", "plugin"))
 def speed(
     method: Annotated[str, typer.Option("--method", "-m", help="One method.")] = "byol",
     seconds: Annotated[float, typer.Option(min=1, help="About how long to measure; longer is more exact.")] = 120,

@@ -33,6 +33,7 @@ from bench.training.livelog import LiveLog
 from bench.training.machine import keep_freed_memory, set_determinism
 from bench.training.orders import Orders
 from bench.training.records import DISK_FULL, logging_to, note_failure, now, plan_of
+from methods.plugins import PluginError
 
 log = logging.getLogger("bench")
 
@@ -234,7 +235,7 @@ def main() -> None:
         work(orders, stop, team)
         stop.over()
         team.leave()
-    except UserError as error:
+    except (UserError, PluginError) as error:
         sys.exit(str(error))
     except Exception as error:
         if orders.devices == 1:

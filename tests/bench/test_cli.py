@@ -26,6 +26,7 @@ from bench.files import parse_json
 from bench.planning.options import SweepOptions
 from bench.runs import provenance, store
 from bench.training import workers
+from methods import plugins
 
 TINY = "--set data.size=8 --set train.epochs=2 --set train.batch_size=256 --set eval.every_epochs=2"
 BOTH = f"run --method byol,random --seeds 2 --jobs 1 {TINY}"
@@ -385,3 +386,53 @@ def test_a_machine_without_a_temporary_folder_is_told_in_a_line(monkeypatch: pyt
     (line,) = said.err.splitlines()
     assert line.startswith("bench: No usable temporary directory found in")
     assert line.endswith(": set TMPDIR to a folder that can be written to")
+
+
+README = (Path(plugins.__file__).parent / "README.md").read_text()
+(PLUGIN,) = re.findall(r"```python\n(# align_uniform\.py\n.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture
+def plugin(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The README's method of one's own, in the working directory; no other command has it but those that name it."""
+    monkeypatch.setenv(plugins.VARIABLE, "")
+    Path("align_uniform.py").write_text(PLUGIN)
+    return Path("align_uniform.py")
+
+
+@pytest.mark.slow
+def test_a_method_of_ones_own_is_trained_and_its_results_are_read_without_it(
+    plugin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("own.toml").write_text('method = ["align_uniform", "random"]\nplugin = "align_uniform.py"\n')
+    answer = bench(f"sweep own.toml --jobs 1 {TINY} --set method.projector_hidden=32 --method align_uniform")
+    assert answer.code == 0, answer.err
+    (run,) = store.run_dirs(Path("results/quick"))
+    assert run.run_id.startswith("align_uniform-")
+    monkeypatch.setenv(plugins.VARIABLE, "")
+    assert "1 done" in bench("status").out
+    assert bench("report --format csv").code == 0
+    answer = bench("evaluate quick --with few")
+    told = "bench: quick has runs of align_uniform: name the plug-in with --plugin FILE.py\n"
+    assert (answer.code, answer.err) == (2, told)
+    assert bench("evaluate quick --with knn --set knn.k=3 --plugin align_uniform.py").code == 0
+
+
+def test_a_plugin_is_listed_checked_and_refused_in_one_line(plugin: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bench(f"list methods --plugin {plugin}").out.endswith("arXiv 2005.10242 (from plug-in align_uniform.py)\n")
+    answer = bench(f"check-method align_uniform --plugin {plugin}")
+    assert answer.code == 0 and len(re.findall("^ok ", answer.out, re.MULTILINE)) == 8
+    plugin.write_text(PLUGIN.replace("self.gather(", "(").replace("squared_distance(z1, z2)", "z1.var(dim=0).sum()"))
+    monkeypatch.setenv(plugins.VARIABLE, "")
+    plugins._found.cache_clear()
+    answer = bench(f"check-method align_uniform --plugin {plugin}")
+    assert answer.code == 1 and "WRONG  the loss and gradients of the whole batch" in answer.out
+    answer = bench("run --method byol --plugin nowhere.py")
+    assert answer.code == 2 and answer.err.endswith("nowhere.py: there is no such Python file\n")
+
+
+def test_a_plugin_that_changes_is_other_code(plugin: Path) -> None:
+    plugins.use([plugin])
+    submitted = provenance.fingerprints()
+    plugin.write_text(PLUGIN + "\n")
+    assert provenance.code_changes(submitted) == ["plug-in align_uniform.py"]
