@@ -18,6 +18,7 @@ from bench.planning.flags import DataDir, Results, RetryFailed, SweepFile, takes
 from bench.planning.options import EvaluateOptions, SweepOptions
 from bench.report import FORMATS
 from bench.training.speed_command import speed
+from bench.training.verify_command import verify
 from methods.plugins import PluginError
 
 if TYPE_CHECKING:
@@ -176,6 +177,7 @@ def list_(
 
 
 app.command()(speed)
+app.command()(verify)
 
 
 @app.command("check-method")

@@ -388,6 +388,30 @@ def test_a_machine_without_a_temporary_folder_is_told_in_a_line(monkeypatch: pyt
     assert line.endswith(": set TMPDIR to a folder that can be written to")
 
 
+@pytest.mark.slow
+def test_a_published_table_is_made_again_from_nothing() -> None:
+    """On the machine that made it the numbers are the same to the last digit, with its threads; others are told."""
+    Path("paper.toml").write_text('method = ["simclr"]\nseeds = 2\nexperiment = "mine"\n')
+    assert bench(f"sweep paper.toml --jobs 1 {TINY} --set train.threads=2").code == 0
+    published = Path("paper")
+    published.mkdir()
+    table = Path("results/mine/runs.csv").read_text()
+    (published / "runs.csv").write_text(table)
+    settings = "".join(f"{each}\n" for each in TINY.replace("--set ", "").split())
+    (published / "experiment.toml").write_text(Path("paper.toml").read_text() + f"[set]\n{settings}")
+    answer = bench("verify paper --runs 1")
+    assert answer.code == 0, answer.err
+    assert re.search(r"^same  simclr-\w+-s\d: the same 10 numbers$", answer.out, re.MULTILINE)
+    assert answer.out.endswith("paper: 1 of 2 runs made again: 1 same\n")
+    (run,) = store.run_dirs(Path("results/verify-paper"))
+    accuracy = store.read_run(run).result.metrics.test_linear_top1  # type: ignore[union-attr]
+    (published / "runs.csv").write_text(table.replace(f"{accuracy},", "1.5,", 1))
+    before = run.result.stat().st_mtime_ns
+    answer = bench("verify paper --runs 1")
+    assert answer.code == 1 and "different  simclr-" in answer.out and "1.5 ->" in answer.out
+    assert run.result.stat().st_mtime_ns == before, "what was made again is not made a third time"
+
+
 README = (Path(plugins.__file__).parent / "README.md").read_text()
 (PLUGIN,) = re.findall(r"```python\n(# align_uniform\.py\n.*?)```", README, re.DOTALL)
 

@@ -1,0 +1,84 @@
+"""What is said of a published table whose runs were made again."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from bench.errors import UserError
+from bench.tables import verification
+
+
+def row(run_id: str, **changes: Any) -> dict[str, Any]:
+    """A run of one configuration: linear 90 %, loss 1."""
+    values: dict[str, Any] = {"run_id": run_id, "config_hash": "c", "state": "done", "test_linear_top1": 90.0}
+    return {**values, "loss": 1.0, "versions": "torch 1", "device": "cpu (A)", "threads": 1, **changes}
+
+
+def table(folder: Path, *rows: dict[str, Any]) -> verification.Published:
+    folder.mkdir(exist_ok=True)
+    pd.DataFrame(rows).to_csv(folder / "runs.csv", index=False)
+    (folder / "experiment.toml").write_text("seeds = 3")
+    return verification.read(folder)
+
+
+def verdicts(folder: Path, *again: dict[str, Any]) -> list[verification.Verdict]:
+    """Of a table of 89, 90 and 91 %, whose sd is 1."""
+    rows = [row("a-s0"), row("a-s1", test_linear_top1=89.0), row("a-s2", test_linear_top1=91.0)]
+    published = table(folder, *rows)
+    return verification.compared(published, pd.DataFrame(again), [each["run_id"] for each in again] or ["a-s0"])
+
+
+def test_equal_numbers_are_the_same(tmp_path: Path) -> None:
+    (found,) = verdicts(tmp_path, row("a-s0", versions="torch 2"))
+    assert (found.kind, found.text) == ("same", "the same 2 numbers")
+
+
+@pytest.mark.parametrize(("accuracy", "kind"), [(91.0, "close"), (89.0, "close"), (91.01, "different")])
+def test_others_are_close_within_the_spread_of_the_seeds(tmp_path: Path, accuracy: float, kind: str) -> None:
+    (found,) = verdicts(tmp_path, row("a-s0", test_linear_top1=accuracy, device="cpu (B)"))
+    assert found.kind == kind
+    assert f"{accuracy - 90:+.2f} points, where 3 seeds spread by 1.00 (sd)" in found.text
+    assert f"test_linear_top1 90 -> {accuracy:.6g}" in found.text and "loss" not in found.text
+    assert found.text.endswith("device: cpu (A) -> cpu (B)")
+
+
+def test_a_loss_that_differs_is_not_the_same(tmp_path: Path) -> None:
+    (found,) = verdicts(tmp_path, row("a-s0", loss=1.0000001))
+    assert found.kind == "close" and found.text.endswith("nothing that is recorded differs")
+
+
+def test_one_seed_has_no_spread_to_be_within(tmp_path: Path) -> None:
+    published = table(tmp_path, row("b-s0", config_hash="b"))
+    again = pd.DataFrame([row("b-s0", test_linear_top1=90.1)])
+    assert verification.compared(published, again, ["b-s0"])[0].kind == "different"
+
+
+@pytest.mark.parametrize("state", ["failed", "running"])
+def test_a_run_that_did_not_end_is_missing(tmp_path: Path, state: str) -> None:
+    assert verdicts(tmp_path, row("a-s0", state=state))[0].kind == "missing"
+
+
+def test_the_draw_is_the_same_every_time_and_of_what_is_planned(tmp_path: Path) -> None:
+    published = table(tmp_path / "t", *(row(f"a-s{i}") for i in range(20)), row("a-s99", state="failed"))
+    planned = [f"a-s{i}" for i in range(10)] + ["a-s99"]
+    chosen = verification.drawn(published, planned, 3)
+    assert chosen == verification.drawn(published, planned[::-1], 3) and len(set(chosen)) == 3
+    assert set(chosen) <= {f"a-s{i}" for i in range(10)}
+    assert verification.drawn(published, planned, 100) == sorted(f"a-s{i}" for i in range(10))
+    with pytest.raises(UserError, match="plans none of the runs"):
+        verification.drawn(published, ["b-s0"], 3)
+
+
+def test_what_is_no_published_table_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there is no runs.csv; a published table has runs.csv, and experiment.toml"):
+        verification.read(tmp_path)
+    (tmp_path / "runs.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match=r"there is no experiment.toml"):
+        verification.read(tmp_path)
+    (tmp_path / "experiment.toml").write_text("seeds = 3")
+    with pytest.raises(UserError, match="no table of runs as this program writes it"):
+        verification.read(tmp_path / "runs.csv")
+    with pytest.raises(UserError, match="no run is done"):
+        table(tmp_path, row("a-s0", state="failed"))
