@@ -1,5 +1,7 @@
 """A sweep for a cluster: its runs, what a job asks for, and which runs there is anything to submit for."""
 
+import os
+import shlex
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +12,7 @@ from bench.errors import UserError
 from bench.planning.request import Request
 from bench.runs import status, store
 from bench.runs.identity import seed_list
+from methods import plugins
 from slurm import clusters
 from slurm.clusters import Profile
 from slurm.jobs import jobs_of
@@ -43,7 +46,9 @@ class Sweep:
         """submitit's names for what a job asks for."""
         profile, options = self.profile, self.request.options
         threads = max(run["config"]["train"]["threads"] for run in self.request.planned)
-        setup = [*profile.exports(), *profile.setup]
+        files = os.environ.get(plugins.VARIABLE)  # which a cluster may be set not to hand on
+        own = [f"export {plugins.VARIABLE}={shlex.quote(files)}"] if files else []
+        setup = [*own, *profile.exports(), *profile.setup]
         named = {name: getattr(profile, name) for name in ("partition", "account", "qos", "constraint", "mem")}
         processes = options.devices_per_run // options.nodes * options.concurrent  # of a node
         if profile.n_gpus:

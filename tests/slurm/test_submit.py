@@ -26,9 +26,10 @@ from bench.planning.options import EvaluateOptions, SweepOptions
 from bench.planning.request import Request
 from bench.runs import status, store
 from bench.runs.status import Job
+from methods import plugins
 from slurm import arrays, cancel, commands, submission, submit
 from slurm.jobs import jobs_of
-from slurm.sweep import select
+from slurm.sweep import Sweep, select
 
 CONTENT: dict[str, Any] = {  # of a submission that was never sent
     "slurm_cluster": "lab",
@@ -237,6 +238,14 @@ def test_dry_shows_the_script_that_is_sent(fake: Fake, tmp_path: Path, console: 
     made = only(tmp_path)
     sent = (fake.folder / "script.1").read_text().strip()
     assert shown.replace("SUBMISSION", made.folder.name).replace("=bench-exp\n", f"={made.job_name}\n") == sent
+
+
+def test_the_script_names_plugins(fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever of the environment a cluster hands on."""
+    planned = Sweep.of(sweep(tmp_path))
+    assert planned.parameters()["setup"] is None
+    monkeypatch.setenv(plugins.VARIABLE, "/my own/method.py")
+    assert planned.parameters()["setup"] == [f"export {plugins.VARIABLE}='/my own/method.py'"]
 
 
 def test_dry_estimates_from_earlier_runs(fake: Fake, tmp_path: Path, console: Console) -> None:
