@@ -148,8 +148,8 @@ def resume(name: str) -> None:
 
 def devices(name: str) -> None:
     """the loss and gradients of the whole batch where it is split, as on several devices"""
-    with _in_float64():
-        whole, parts = _without_batch_norm(build(name)), _without_batch_norm(build(name))
+    with in_float64():
+        whole, parts = without_batch_norm(build(name)), without_batch_norm(build(name))
         if not whole.param_groups():
             return
         given = inputs(whole)
@@ -238,7 +238,7 @@ def faults(name: str) -> Iterator[tuple[str, str]]:
 
 
 @contextmanager
-def _in_float64() -> Iterator[None]:
+def in_float64() -> Iterator[None]:
     """Everything in float64, also what methods take care to have in float32."""
     as_float32, default = Tensor.float, torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
@@ -250,7 +250,8 @@ def _in_float64() -> Iterator[None]:
         torch.set_default_dtype(default)
 
 
-def _without_batch_norm(method: Method) -> Method:
+def without_batch_norm(method: Method) -> Method:
+    """The method itself, whose layers that normalise over a batch now change nothing."""
     for name in batch_norms(method):
         parent, _, own = name.rpartition(".")
         setattr(method.get_submodule(parent), own, nn.Identity())

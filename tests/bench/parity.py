@@ -5,8 +5,7 @@ python parity.py FOLDER DEVICE    as one of the ranks that torch's variables nam
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -21,6 +20,7 @@ from bench.data import datasets
 from bench.planning import plan
 from bench.runs.store import RunDir
 from bench.team import Team
+from bench.training import conformance
 from bench.training.machine import set_determinism
 from bench.training.trainer import Trainer
 from methods import METHODS
@@ -88,24 +88,8 @@ def after(steps: int, run: Trainer) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in found.items()}
 
 
-@contextmanager
-def in_float64() -> Iterator[None]:
-    """Everything in float64, also what the program takes care to have in float32."""
-    as_float32 = Tensor.float
-    torch.set_default_dtype(torch.float64)
-    Tensor.float = Tensor.double  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        Tensor.float = as_float32  # type: ignore[method-assign]
-        torch.set_default_dtype(torch.float32)
-
-
 def without_batch_norm(run: Trainer) -> Trainer:
-    for module in list(run.method.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, nn.modules.batchnorm._BatchNorm):
-                setattr(module, name, nn.Identity())
+    conformance.without_batch_norm(run.method)
     return run
 
 
@@ -113,7 +97,7 @@ def all_methods(team: Team, device: str = "cpu") -> dict[str, dict[str, dict[str
     """{method: {"float64": after a step, "float32": after 20; "whole", "slices": after 2, without batch norm}}."""
     found = {}
     for method in METHODS:
-        with in_float64():
+        with conformance.in_float64():
             exact = after(1, job(method, team, device))
             whole = after(2, without_batch_norm(job(method, team, device)))
             slices = after(2, without_batch_norm(job(method, team, device, **{"train.accumulate": "3"})))
@@ -177,7 +161,7 @@ def dropped(team: Team, device: str) -> dict[str, Tensor]:
 def with_dropout(team: Team, device: str) -> dict[str, Tensor]:
     """A step in float64 of a run whose backbone has both."""
     layers = (nn.Dropout(0.2), DropPath(0.3))
-    with in_float64(), patch.object(backbone, "create", lambda *_, **__: Small(*layers)):
+    with conformance.in_float64(), patch.object(backbone, "create", lambda *_, **__: Small(*layers)):
         return after(1, job("simsiam", team, device))
 
 
