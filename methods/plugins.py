@@ -57,7 +57,10 @@ def found(own: Collection[str]) -> Mapping[str, Found]:
 
 def sources() -> dict[str, str]:
     """Hash of every plug-in's module file, by "plug-in NAME". What such a module imports is not looked at."""
-    paths = {f"plug-in {Path(file).name}": Path(file) for file in _files()}
+    paths: dict[str, Path] = {}
+    for path in map(Path, _files()):
+        before = sum(other.name == path.name for other in paths.values())
+        paths[f"plug-in {path.name}" + f" ({before + 1})" * (before > 0)] = path
     for point in entry_points(group=GROUP):
         spec = find_spec(point.module.partition(".")[0])
         base = Path(spec.origin).parent if spec and spec.origin else None

@@ -62,8 +62,10 @@ def train(method: Method, steps: range, optimizer: torch.optim.Optimizer | None 
     """Optimizer steps of these numbers, each on views of its own, as a run makes them."""
     groups = method.param_groups()
     optimizer = optimizer or optim.build(groups, OptimConfig(lr=0.1, momentum=0.9), ())
-    for step in steps:
-        if optimizer is not None:
+    with torch.random.fork_rng(devices=[]):
+        for step in steps if optimizer is not None else ():
+            assert optimizer is not None
+            torch.manual_seed(step)  # a run sets what a step draws by its number
             optimizer.zero_grad(set_to_none=True)
             method(*inputs(method, step))["loss"].backward()
             optimizer.step()

@@ -50,6 +50,13 @@ def test_its_content_is_hashed(tmp_path: Path) -> None:
     assert plugins.sources() != before
 
 
+def test_files_of_one_name_are_hashed_each(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    plugins.use([written(tmp_path), written(tmp_path / "other", PLUGIN.replace('"align_uniform"', '"other"'))])
+    assert len(set(plugins.sources().values())) == len(plugins.sources()) == 2
+    assert {"align_uniform", "other"} <= set(METHODS)
+
+
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, points: str) -> None:
     """A package `theirs` with the plug-in as its module `views`."""
     (tmp_path / "theirs").mkdir()

@@ -152,6 +152,18 @@ def faults(monkeypatch: pytest.MonkeyPatch, kind: type[Method]) -> dict[str, str
     return {name: fault for name, fault in zip(names, found, strict=True) if fault}
 
 
+class Noisy(Sound):
+    """Draws in a step, as dropout does; a run sets the seed of every step."""
+
+    def forward(self, x1: Tensor, x2: Tensor) -> dict[str, Tensor]:
+        z1, z2 = self.gather(normalize(self.embed(x1)), normalize(self.embed(x2)))
+        return {"loss": squared_distance(z1, z2 + torch.randn(1)) - z1.var(dim=0).sum()}
+
+
+def test_draws_of_a_step_are_no_state_that_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "resume" not in faults(monkeypatch, Noisy)
+
+
 def test_a_sound_method_has_no_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     assert faults(monkeypatch, Sound) == {}
 
