@@ -41,8 +41,13 @@ class RunConfig(Group):
     def _method_section(cls, values: Any) -> Any:
         """Validate `method` by the Config of the method that `method_name` names."""
         name = values.get("method_name")
+        if not isinstance(name, str):
+            raise unknown("method", str(name), METHODS)
         if name not in METHODS:
-            raise PluginError(f"{unknown('method', str(name), METHODS)}; of a plug-in? name it with --plugin FILE.py")
+            raise PluginError(
+                f"{unknown('method', name, METHODS)}; of a plug-in (name it with --plugin FILE.py), or written by "
+                "another version of the program"
+            )
         section = values.get("method", {})
         if isinstance(section, Mapping):
             try:

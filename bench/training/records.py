@@ -14,6 +14,7 @@ from bench.files import write_atomic
 from bench.runs.claim import Claim
 from bench.runs.identity import completed, run_id
 from bench.training.trainer import NonFinite
+from methods.plugins import PluginError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -40,11 +41,12 @@ def note_failure(error: Exception, path: Path, claim: Claim) -> None:
     """
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         raise error
-    reason = str(error) if isinstance(error, (UserError, NonFinite)) else f"{type(error).__name__}: {error}"
+    to_mend = isinstance(error, (UserError, PluginError))
+    reason = str(error) if to_mend or isinstance(error, NonFinite) else f"{type(error).__name__}: {error}"
     if not claim.owned():
         log.warning("taken over by another process; not noted as failed here: %s", reason)
         return
-    details = "" if isinstance(error, UserError) else "".join(traceback.format_exception(error))
+    details = "" if to_mend else "".join(traceback.format_exception(error))
     log.error("failed: %s", reason)
     write_atomic(path, f"{' '.join(reason.split())}\n{details}".encode())
 
