@@ -1,11 +1,13 @@
 """A published table against runs that are made again from nothing."""
 
+import math
 import random
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
+from scipy import stats
 
 from bench.errors import UserError, few
 
@@ -33,7 +35,7 @@ class Verdict:
 
     run_id: str
     kind: Kind
-    """same: every number, to its last digit; close: accuracies within the spread over the table's seeds; different."""
+    """same: every number, to its last digit; close: no further off than two seeds may be; different."""
     text: str
 
 
@@ -86,9 +88,11 @@ def _compared(table: pd.DataFrame, before: pd.Series, now: pd.Series) -> Verdict
     seeds = table.loc[table["config_hash"] == before["config_hash"], RANKING]
     spread = float(seeds.std()) if len(seeds) > 1 else float("nan")
     change = float(now[RANKING]) - float(before[RANKING])
-    kind: Kind = "close" if abs(change) <= spread else "different"
+    apart = float(stats.t.ppf(0.975, len(seeds) - 1)) * math.sqrt(2) * spread  # two seeds of one configuration, 95 %
+    kind: Kind = "close" if abs(change) <= apart else "different"
     numbers_told = ", ".join(f"{name} {float(before[name]):.6g} -> {float(now[name]):.6g}" for name in differing)
-    against = f"{change:+.2f} points, where {len(seeds)} seeds spread by {spread:.2f} (sd)"
+    known = f"where two of its {len(seeds)} seeds may be {apart:.2f} apart (95 %)" if len(seeds) > 1 else "of one seed"
+    against = f"{change:+.2f} points, {known}"
     origins = [
         f"{name}: {before[name]} -> {now[name]}"
         for name in ORIGIN

@@ -19,7 +19,8 @@ def verify(
     """Make some runs of a published table again, from nothing, and say how their numbers compare.
 
     Which runs is a matter of chance, and of the table's name alone: the same command goes on with what is not done, in
-    the experiment verify-NAME. Exit code 1 if a run's accuracy differs by more than the spread over the table's seeds.
+    the experiment verify-NAME (remove that to begin anew). Exit code 1 if a run's accuracy is further off than two
+    seeds of its configuration may be (95 %).
     """
     from rich.console import Console
 
