@@ -105,8 +105,8 @@ def _tests(tables: Tables, rows: pd.DataFrame, name: str) -> Iterator[str]:
     if len(some):
         yield (
             f"Some seeds collapsed of {', '.join(some)}: such a mean is of two outcomes, and its interval says "
-            "mostly how far these are apart. A method that collapses one time in ten shows no collapse in 59 % of tables of "
-            "5 seeds."
+            "mostly how far these are apart. A method that collapses one time in ten shows no collapse in 59 % of "
+            "tables of 5 seeds."
         )
     own = rows.loc[rows["seeds"] != ""].groupby("seeds", sort=False)["entry"].agg(", ".join)
     if len(own) > 1:

@@ -85,14 +85,16 @@ def _compared(table: pd.DataFrame, before: pd.Series, now: pd.Series) -> Verdict
     differing = [name for name in numbers if float(before[name]) != float(now[name])]
     if not differing:
         return Verdict(before["run_id"], "same", f"the same {len(numbers)} numbers")
-    seeds = table.loc[table["config_hash"] == before["config_hash"], RANKING]
-    spread = float(seeds.std()) if len(seeds) > 1 else float("nan")
+    same = (table["config_hash"] == before["config_hash"]) & (table["run_id"] != before["run_id"])
+    others = table.loc[same, RANKING]  # without the run itself, whose number is in question
     change = float(now[RANKING]) - float(before[RANKING])
-    apart = float(stats.t.ppf(0.975, len(seeds) - 1)) * math.sqrt(2) * spread  # two seeds of one configuration, 95 %
-    kind: Kind = "close" if abs(change) <= apart else "different"
+    kind: Kind = "different"
+    against = f"{change:+.2f} points, and too few other seeds to say how far two may be apart"
+    if len(others) > 1:
+        apart = float(stats.t.ppf(0.975, len(others) - 1)) * math.sqrt(2) * float(others.std())
+        kind = "close" if abs(change) <= apart else "different"
+        against = f"{change:+.2f} points, where two seeds may be {apart:.2f} apart (95 %, by the {len(others)} others)"
     numbers_told = ", ".join(f"{name} {float(before[name]):.6g} -> {float(now[name]):.6g}" for name in differing)
-    known = f"where two of its {len(seeds)} seeds may be {apart:.2f} apart (95 %)" if len(seeds) > 1 else "of one seed"
-    against = f"{change:+.2f} points, {known}"
     origins = [
         f"{name}: {before[name]} -> {now[name]}"
         for name in ORIGIN
