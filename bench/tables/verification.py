@@ -10,12 +10,11 @@ import pandas as pd
 from scipy import stats
 
 from bench.errors import UserError, few
+from bench.runs.result import METRICS
 
 SWEEP, RUNS = "experiment.toml", "runs.csv"
-ACCURACIES = ("test_linear_top1", "test_knn_top1", "val_linear_top1", "val_knn_top1", "online_linear_top1")
-NUMBERS = (*ACCURACIES, "alignment", "uniformity", "effective_rank", "feature_std", "loss")
 ORIGIN = ("git_commit", "versions", "device", "devices", "threads", "compiled")
-RANKING = ACCURACIES[0]
+RANKING = "test_linear_top1"
 Kind = Literal["same", "close", "different", "missing"]
 
 
@@ -81,7 +80,7 @@ def compared(published: Published, again: pd.DataFrame, run_ids: list[str]) -> l
 
 
 def _compared(table: pd.DataFrame, before: pd.Series, now: pd.Series) -> Verdict:
-    numbers = [name for name in NUMBERS if pd.notna(before.get(name)) and name in now]
+    numbers = [name for name in METRICS if pd.notna(before.get(name)) and name in now]
     differing = [name for name in numbers if float(before[name]) != float(now[name])]
     if not differing:
         return Verdict(before["run_id"], "same", f"the same {len(numbers)} numbers")

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ Place = tuple[int, int]
 """Of a batch: its epoch, and its number there."""
 
 
+@lru_cache(maxsize=1)  # every batch of an epoch asks
 def order(seed: int, epoch: int, n: int) -> Tensor:
     """In which an epoch goes through n images."""
     return torch.randperm(n, generator=stream(seed, "order", epoch))

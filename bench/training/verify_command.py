@@ -51,11 +51,12 @@ def verify(
 
 def _as_it_was(run: dict[str, Any], experiment: str, threads: Any) -> dict[str, Any]:
     """A planned run in an experiment of its own, with the threads that the published one had: they decide the bits."""
-    config, overrides = run["config"], run["overrides"]
+    from bench.planning.threads import having
+
     if threads is not None and threads == threads:  # a table may say nothing, or NaN
-        config = {**config, "train": {**config["train"], "threads": int(threads)}}
-        overrides = {**overrides, "train.threads": str(int(threads))}
-    return {**run, "experiment": experiment, "config": config, "overrides": overrides}
+        overrides = {**run["overrides"], "train.threads": str(int(threads))}
+        run = {**having(run, int(threads)), "overrides": overrides}
+    return {**run, "experiment": experiment}
 
 
 def _counted(kinds: list[str]) -> str:

@@ -20,6 +20,7 @@ import pytest
 import torch
 from fake_results import fake_run
 from PIL import Image
+from readme_plugin import PLUGIN
 
 from bench import cli
 from bench.files import parse_json
@@ -410,10 +411,6 @@ def test_a_published_table_is_made_again_from_nothing() -> None:
     answer = bench("verify paper --runs 1")
     assert answer.code == 1 and "different  simclr-" in answer.out and "1.5 ->" in answer.out
     assert run.result.stat().st_mtime_ns == before, "what was made again is not made a third time"
-
-
-README = (Path(plugins.__file__).parent / "README.md").read_text()
-(PLUGIN,) = re.findall(r"```python\n(# align_uniform\.py\n.*?)```", README, re.DOTALL)
 
 
 @pytest.fixture
