@@ -14,7 +14,7 @@ class Published(NamedTuple):
     """A preset that replicates a source."""
 
     shared: Settings
-    by_method: Mapping[str, Settings]
+    by_method: dict[str, Settings]
     source: str
     probe: str
     """How the source measured what it tells, as a reader of tables has to know it."""

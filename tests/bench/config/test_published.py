@@ -34,10 +34,10 @@ IN_CODE: dict[str, dict[str, Any]] = {
     "vicreg": {"projector_layers": 3, "variance": 2 * 25},  # summed over the views there, averaged here
 }
 # augmentations/*.yaml: crop_min, brightness, contrast, saturation, hue, blur, solarize; of the first and second view
-ASYMMETRIC = [(0.08, 0.4, 0.4, 0.2, 0.1, 0, 0), (0.08, 0.4, 0.4, 0.2, 0.1, 0, 0.2)]
-SYMMETRIC = [(0.08, 0.8, 0.8, 0.8, 0.2, 0.5, 0)] * 2
-WEAK = [(0.08, 0.4, 0.4, 0.4, 0.1, 0.5, 0)] * 2
-VIEWS = {
+ASYMMETRIC: list[tuple[float, ...]] = [(0.08, 0.4, 0.4, 0.2, 0.1, 0, 0), (0.08, 0.4, 0.4, 0.2, 0.1, 0, 0.2)]
+SYMMETRIC: list[tuple[float, ...]] = [(0.08, 0.8, 0.8, 0.8, 0.2, 0.5, 0)] * 2
+WEAK: list[tuple[float, ...]] = [(0.08, 0.4, 0.4, 0.4, 0.1, 0.5, 0)] * 2
+VIEWS: dict[str, list[tuple[float, ...]]] = {
     "barlow_twins": ASYMMETRIC,
     "byol": ASYMMETRIC,
     "moco_v2": WEAK,
