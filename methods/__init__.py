@@ -18,6 +18,7 @@ METHODS = Registry(
         "moco_v2": "methods.moco_v2:MoCoV2",
         "nnclr": "methods.nnclr:NNCLR",
         "lejepa": "methods.lejepa:LeJEPA",
+        "wmse": "methods.wmse:WMSE",
         "random": "methods.baselines:RandomInit",
         "supervised": "methods.baselines:Supervised",
     }
@@ -37,6 +38,7 @@ NAMES = {
     "moco_v2": "MoCo v2",
     "nnclr": "NNCLR",
     "lejepa": "LeJEPA",
+    "wmse": "W-MSE",
     "random": "untrained",
 }
 """What readers know a method by; one that is not listed is shown by its name in METHODS."""

@@ -197,6 +197,19 @@ class VICReg(Plain):
         return loss
 
 
+class WMSE(Plain):
+    """arXiv 2007.06346, section 3, whitened by orthogonalising one dimension after another: the whole batch at once."""
+
+    def loss(self, x1: Tensor, x2: Tensor) -> Tensor:
+        w1, w2 = (unit(self.whitened(z)) for z in self.embed(x1, x2))
+        return ((w1 - w2) ** 2).sum(dim=1).mean()
+
+    def whitened(self, z: Tensor) -> Tensor:
+        q, r = torch.linalg.qr(z - z.mean(dim=0))
+        w: Tensor = math.sqrt(len(z) - 1) * q * r.diagonal().sign()
+        return w
+
+
 METHODS: dict[str, type[Plain]] = {
     "byol": BYOL,
     "simsiam": SimSiam,
@@ -204,4 +217,5 @@ METHODS: dict[str, type[Plain]] = {
     "moco_v3": MoCoV3,
     "barlow_twins": BarlowTwins,
     "vicreg": VICReg,
+    "wmse": WMSE,
 }
