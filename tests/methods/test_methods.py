@@ -462,12 +462,9 @@ def test_wmse_whitens_every_part_of_a_batch() -> None:
         torch.testing.assert_close(torch.cov(part.T), torch.eye(16).double(), atol=1e-9, rtol=0)
 
 
-def test_wmses_loss_is_no_number_where_embeddings_cannot_be_whitened() -> None:
-    method = build("wmse")
-    x1, x2 = views()
-    with torch.no_grad():
-        [*method.projector.parameters()][-2].zero_()  # the last layer's weights: all embeddings are its bias
-    assert method(x1, x2)["loss"].isnan()
+def test_wmse_gives_no_number_where_embeddings_cannot_be_whitened() -> None:
+    """8 images have 7 directions; what rounding makes of the other 57 is no covariance's factor."""
+    assert whiten(views(8)[0].flatten(1)[:, :64], 8).isnan().all()
 
 
 @pytest.mark.parametrize(("settings", "value"), [({"whitening_size": 64}, 64), ({"projector_out": 128}, 128)])
