@@ -119,6 +119,37 @@ _SOLO: dict[str, Settings] = {
             "covariance": 1.0,
         },
     },
+    "wmse": {
+        "augment": _views(_STRONG),
+        "optim": {"name": "adam", "lr": 2e-3, "weight_decay": 1e-6, "decay_bias_norm": True},
+        "method": {"projector_hidden": 1024, "projector_out": 64, "whitening_size": 128},
+    },
+    "swav": {
+        "augment": _SYMMETRIC,
+        "optim": {"lr": 0.6, "weight_decay": 1e-6},
+        "method": {
+            "projector_hidden": 2048,
+            "projector_out": 128,
+            "prototypes": 3000,
+            "temperature": 0.1,
+            "queue": 3840,
+            "queue_from": 0.05,  # epoch 50 of 1000
+            "freeze_prototypes": 0.002,  # 2 epochs
+        },
+    },
+    "dino": {
+        "augment": _ASYMMETRIC,
+        "optim": {"lr": 0.3, "weight_decay": 1e-6},
+        "method": {
+            "head": "dino",
+            "projector_hidden": 2048,
+            "projector_out": 256,
+            "prototypes": 4096,
+            "tau": 0.9995,
+            "teacher_temperature": 0.07,
+            "freeze_prototypes": 0.001,  # 1 epoch
+        },
+    },
 }
 _SOLO_PROBE = "online linear, of the last of 1000 epochs"
 _SOLO_DEPARTURES = (
@@ -142,12 +173,15 @@ PUBLISHED: dict[str, Published] = {
         {
             "barlow_twins": 92.10,
             "byol": 92.58,
+            "dino": 89.52,
             "moco_v2": 92.94,
             "moco_v3": 93.10,
             "nnclr": 91.88,
             "simclr": 90.74,
             "simsiam": 90.51,
+            "swav": 89.17,
             "vicreg": 92.07,
+            "wmse": 88.67,
         },
     ),
     _C100: _solo_learn(
@@ -155,12 +189,15 @@ PUBLISHED: dict[str, Published] = {
         {
             "barlow_twins": 70.90,
             "byol": 70.46,
+            "dino": 66.76,
             "moco_v2": 69.89,
             "moco_v3": 68.83,
             "nnclr": 69.62,
             "simclr": 65.78,
             "simsiam": 66.04,
+            "swav": 64.88,
             "vicreg": 68.54,
+            "wmse": 61.33,
         },
     ),
 }

@@ -20,12 +20,25 @@ SOLO_LEARN: dict[str, tuple[str, float, float, dict[str, Any]]] = {
     "nnclr": ("lars", 0.4, 1e-5, {"projector_hidden": 2048, "projector_out": 256, "predictor_hidden": 4096}),
     "simclr": ("lars", 0.4, 1e-4, {"projector_hidden": 2048, "projector_out": 256, "temperature": 0.2}),
     "simsiam": ("sgd", 0.5, 1e-5, {"projector_hidden": 2048, "projector_out": 2048, "predictor_hidden": 512}),
+    "dino": ("lars", 0.3, 1e-6, {"projector_hidden": 2048, "projector_out": 256, "prototypes": 4096}),
+    "swav": ("lars", 0.6, 1e-6, {"projector_hidden": 2048, "projector_out": 128, "prototypes": 3000, "queue": 3840}),
+    "wmse": ("adam", 2e-3, 1e-6, {"projector_hidden": 1024, "projector_out": 64, "whitening_size": 128}),
     "vicreg": ("lars", 0.3, 1e-4, {"projector_hidden": 2048, "projector_out": 2048, "invariance": 25, "covariance": 1}),
 }
 # solo/methods/<method>.py and solo/losses: what the files leave at its default, or write in code
 IN_CODE: dict[str, dict[str, Any]] = {
     "barlow_twins": {"off_diagonal": 0.0051, "projector_layers": 3},
     "byol": {"tau": 0.99, "tau_end": 1, "tau_schedule": "cosine", "teacher_init": "copy"},
+    "dino": {"tau": 0.9995, "teacher_temperature": 0.07, "student_temperature": 0.1, "head": "dino"}
+    | {"temperature_warmup": 0, "freeze_prototypes": 1 / 1000, "center_momentum": 0.9},
+    "swav": {
+        "temperature": 0.1,
+        "epsilon": 0.05,
+        "iterations": 3,
+        "queue_from": 50 / 1000,
+        "freeze_prototypes": 2 / 1000,
+    },
+    "wmse": {"whitening_iterations": 1},
     "moco_v2": {"tau": 0.99, "tau_end": 0.999, "tau_schedule": "cosine"},
     "moco_v3": {"tau": 0.99, "tau_end": 1, "temperature": 0.2},
     "nnclr": {"temperature": 0.2, "support": 65536, "projector_layers": 3},
@@ -40,6 +53,9 @@ WEAK: list[tuple[float, ...]] = [(0.08, 0.4, 0.4, 0.4, 0.1, 0.5, 0)] * 2
 VIEWS: dict[str, list[tuple[float, ...]]] = {
     "barlow_twins": ASYMMETRIC,
     "byol": ASYMMETRIC,
+    "dino": ASYMMETRIC,
+    "swav": SYMMETRIC,
+    "wmse": [(0.2, 0.8, 0.8, 0.8, 0.2, 0, 0)] * 2,  # in wmse.yaml itself
     "moco_v2": WEAK,
     "moco_v3": ASYMMETRIC,
     "nnclr": ASYMMETRIC,
@@ -51,6 +67,9 @@ VIEWS: dict[str, list[tuple[float, ...]]] = {
 ACC1 = {
     "barlow_twins": (92.10, 70.90),
     "byol": (92.58, 70.46),
+    "dino": (89.52, 66.76),
+    "swav": (89.17, 64.88),
+    "wmse": (88.67, 61.33),
     "moco_v2": (92.94, 69.89),
     "moco_v3": (93.10, 68.83),
     "nnclr": (91.88, 69.62),
@@ -74,7 +93,7 @@ def test_solo_learns_numbers(preset: str, method: str) -> None:
     assert (c.backbone.name, c.backbone.stem, c.backbone.zero_init) == ("resnet18", "small_pad2", False)
     if name == "lars":  # exclude_bias_n_norm
         assert (c.optim.lars_eta, c.optim.lars_clip, c.optim.decay_bias_norm) == (0.02, True, False)
-    else:  # SGD decays all parameters there
+    else:  # SGD and Adam decay all parameters there
         assert c.optim.decay_bias_norm
     assert (c.optim.warmup_epochs, c.optim.warmup_peak, c.optim.schedule) == (10, "last", "cosine")
     assert c.optim.loss_scale == (2 if method == "byol" else 1)  # both directions are added up there

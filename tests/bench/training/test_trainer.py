@@ -42,6 +42,7 @@ TINY = {
     "optim.lr": "0.05",
     "method.projector_hidden": "32",
     "method.projector_out": "16",
+    "method.whitening_size": "32",
 }
 
 
