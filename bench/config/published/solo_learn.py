@@ -1,26 +1,8 @@
-"""Published recipes: each number as its source has it, method by method, and the accuracy that it reached there.
-
-They replicate; for comparing methods there are the paired presets (`bench.config.presets`), one augmentation and budget
-for all. What our pipeline does otherwise than a source is listed in its `departures`.
-"""
+"""solo-learn's CIFAR recipes."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
 
-Settings = dict[str, Any]
-
-
-class Published(NamedTuple):
-    """A preset that replicates a source."""
-
-    shared: Settings
-    by_method: dict[str, Settings]
-    source: str
-    probe: str
-    """How the source measured what it tells, as a reader of tables has to know it."""
-    accuracies: Mapping[str, float]
-    """In percent, by method; empty if the source tells none."""
-    departures: str
+from bench.config.published.recipe import SGD, STRONG, Published, Settings
 
 
 def _views(own: Settings, second: Settings | None = None) -> Settings:
@@ -29,10 +11,8 @@ def _views(own: Settings, second: Settings | None = None) -> Settings:
 
 # solo-learn, scripts/pretrain/cifar/ of commit 9187ea3: "change here for cifar100". Rates are for batches of 256.
 _ASYMMETRIC = _views({"crop_min": 0.08, "saturation": 0.2}, {"solarize": 0.2})
-_STRONG: Settings = {"brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2}
-_SYMMETRIC = _views({"crop_min": 0.08, **_STRONG, "blur": 0.5})
+_SYMMETRIC = _views({"crop_min": 0.08, **STRONG, "blur": 0.5})
 _WEAK = _views({"crop_min": 0.08, "blur": 0.5})
-_SGD: Settings = {"name": "sgd", "decay_bias_norm": True}
 _SOLO_SHARED: Settings = {
     "backbone": {"name": "resnet18", "stem": "small_pad2", "zero_init": False},
     "optim": {"name": "lars", "warmup_epochs": 10, "warmup_peak": "last", "lars_eta": 0.02, "lars_clip": True},
@@ -58,7 +38,7 @@ _SOLO: dict[str, Settings] = {
     },
     "moco_v2": {
         "augment": _WEAK,
-        "optim": {**_SGD, "lr": 0.3, "weight_decay": 1e-4},
+        "optim": {**SGD, "lr": 0.3, "weight_decay": 1e-4},
         "method": {
             "projector_hidden": 2048,
             "projector_out": 256,
@@ -104,7 +84,7 @@ _SOLO: dict[str, Settings] = {
     },
     "simsiam": {
         "augment": _WEAK,
-        "optim": {**_SGD, "lr": 0.5, "weight_decay": 1e-5},
+        "optim": {**SGD, "lr": 0.5, "weight_decay": 1e-5},
         "method": {"projector_hidden": 2048, "projector_out": 2048, "projector_layers": 3, "predictor_hidden": 512},
     },
     "vicreg": {
@@ -120,7 +100,7 @@ _SOLO: dict[str, Settings] = {
         },
     },
     "wmse": {
-        "augment": _views(_STRONG),
+        "augment": _views(STRONG),
         "optim": {"name": "adam", "lr": 2e-3, "weight_decay": 1e-6, "decay_bias_norm": True},
         "method": {"projector_hidden": 1024, "projector_out": 64, "whitening_size": 128},
     },
@@ -158,7 +138,6 @@ _SOLO_DEPARTURES = (
     "initialised as timm's; the online layer has a constant rate; moco_v2 has one queue for both views, not one each; "
     "simsiam's and moco_v3's last linear layers have no bias or one where it makes no difference"
 )
-_C10, _C100 = "solo-learn/cifar10", "solo-learn/cifar100"
 
 
 def _solo_learn(data: str, accuracies: Mapping[str, float]) -> Published:
@@ -168,7 +147,7 @@ def _solo_learn(data: str, accuracies: Mapping[str, float]) -> Published:
 
 
 PUBLISHED: dict[str, Published] = {
-    _C10: _solo_learn(
+    "solo-learn/cifar10": _solo_learn(
         "cifar10",
         {
             "barlow_twins": 92.10,
@@ -184,7 +163,7 @@ PUBLISHED: dict[str, Published] = {
             "wmse": 88.67,
         },
     ),
-    _C100: _solo_learn(
+    "solo-learn/cifar100": _solo_learn(
         "cifar100",
         {
             "barlow_twins": 70.90,
@@ -200,9 +179,4 @@ PUBLISHED: dict[str, Published] = {
             "wmse": 61.33,
         },
     ),
-}
-
-DESCRIPTIONS = {
-    _C10: "CIFAR-10, ResNet-18, 1000 epochs: published, each method as solo-learn has it; one GPU",
-    _C100: "CIFAR-100, ResNet-18, 1000 epochs: published, each method as solo-learn has it; one GPU",
 }
