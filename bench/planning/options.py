@@ -73,7 +73,7 @@ class SweepOptions(MachineOptions):
     grid: dict[str, list[str]] = {}
     """KEY=VALUE,VALUE: search these; all combinations."""
     search: dict[str, str] = {}
-    """KEY=VALUE: search on seeds of its own first: points=20, seeds=2, from.optim.lr=log:0.03,3; see slurm/README.md."""
+    """KEY=VALUE: search on seeds of its own first: points=20, from.optim.lr=log:0.03,3, ...; see slurm/README.md."""
     entry: list[Entry] = Field([], json_schema_extra={"flag": ""})
     """Rows of the leaderboard beside `method`: the [[entry]] tables of a sweep file; no flag."""
     encoder: dict[str, dict[str, str]] = Field({}, json_schema_extra={"flag": ""})

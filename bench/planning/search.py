@@ -57,7 +57,9 @@ class Range:
         kind, colon, rest = text.partition(":")
         kind = kind.strip() if colon and kind.strip() in KINDS else ""
         values = tuple(value.strip() for value in (rest if kind else text).split(",") if value.strip())
-        problem = f"search {key}={text}: should be log:LOW,HIGH, uniform:LOW,HIGH or values to choose from, e.g. 0.1,0.3"
+        problem = (
+            f"search {key}={text}: should be log:LOW,HIGH, uniform:LOW,HIGH or values to choose from, e.g. 0.1,0.3"
+        )
         if not values:
             raise UserError(problem)
         if kind:
@@ -110,7 +112,9 @@ class Search:
         if ranges and not numbers["points"]:
             raise UserError("[search.from] needs a number of points to draw, e.g. points = 20 in [search]")
         if asked.grid and numbers["points"]:
-            raise UserError(f"search points={given['points']}: of [grid] all are searched; give ranges in [search.from]")
+            raise UserError(
+                f"search points={given['points']}: of [grid] all are searched; give ranges in [search.from]"
+            )
         if given.get("halving") == "1":
             raise UserError("search halving=1: should be 2 or more: one of so many points goes on")
         return cls(_seeds(given.get("seeds", "2"), plan.parse_seeds(asked.seeds)), ranges=ranges, **numbers)
@@ -160,7 +164,8 @@ def planned(entries: Sequence[Entry], asked: SweepOptions) -> list[dict[str, Any
     space = {key: asked.search[FROM + key] for key in search.ranges}
     space |= {key: ",".join(values) for key, values in asked.grid.items()}
     fixed = [entry for entry in entries if entry.method == "random"]  # nothing is trained, so nothing searched
-    both = asked.preset, asked.set, {}, asked.experiment or asked.preset
+    grid: dict[str, list[str]] = {}  # `points` are in its place
+    both = asked.preset, asked.set, grid, asked.experiment or asked.preset
     report: list[dict[str, Any]] = []
     first, *_ = seeds = plan.parse_seeds(asked.seeds)
     searched = [entry for entry in entries if entry not in fixed]

@@ -113,7 +113,8 @@ def _winners(request: Request, grid: "pd.DataFrame") -> tuple[Runs, list[str]]:
     """The runs of the report, and who won. Raises UserError if what is best was searched by another file."""
     from bench.tables.grid import CHOICE, edges
 
-    standing = {run["search"]["for"]: _entry(run) for run in request.candidates if "search" in run}
+    searched = [run for run in request.candidates if "search" in run]
+    standing, space = {run["search"]["for"]: _entry(run) for run in searched}, searched[0]["search"]["space"]
     won = grid[grid["chosen"] & (grid["done"] > 0) & (grid["search_for"] != "")].set_index("stands")
     report = [run for run in request.candidates if "search" not in run]
     planned = [run for run in report if run["config_hash"] in won.index or run["config_hash"] not in standing]
@@ -131,7 +132,7 @@ def _winners(request: Request, grid: "pd.DataFrame") -> tuple[Runs, list[str]]:
             continue
         run = next(run for run in report if run["config_hash"] == own[0])
         tried = grid[grid["entry"] == won.loc[own[0], "entry"]]
-        shown = " ".join(f"{key}={value}" for key, value in run["overrides"].items() if key not in request.options.set)
+        shown = " ".join(f"{key}={run['overrides'][key]}" for key in space)
         edge = "".join(f", {key} at the edge" for key in edges(tried))
         points = f"best of {tried['stands'].nunique()} by validation, {won.loc[own[0], f'{CHOICE}_mean']:.2f}{edge}"
         told.append(f"  {entry}: {shown} ({points})")

@@ -64,7 +64,9 @@ def options(file: Path | None, flags: Mapping[str, Any]) -> SweepOptions:
     for name, table in own.items():
         kept = {key: each for key, each in values.get(name, {}).items() if key.removeprefix(search.FROM) not in ours}
         values[name] = {**kept, **table}
-    for key in [*values["grid"], *(key.removeprefix(search.FROM) for key in values["search"])]:
+    if not values["search"]:
+        del values["search"]
+    for key in [*values["grid"], *(key.removeprefix(search.FROM) for key in values.get("search", {}))]:
         if key in values["set"]:
             raise UserError(f"{key} is both set and searched: name it in --set or in --grid or --search")
     if file and values.get("entry"):
@@ -108,7 +110,7 @@ def _check_named_once(
                 if named in flags[name]:
                     raise UserError(f"--{name} {key}: entry {entry.name!r} of {file} sets it; change it there")
             for table, name in (("[grid]", key), ("[search.from]", search.FROM + key)):
-                if name in values["grid"] or name in values["search"]:
+                if name in values["grid"] or name in values.get("search", {}):
                     line = line_of(file, key.rpartition(".")[2], "entry", 1 + of_file.index(entry))
                     told = f"entry {entry.name!r} sets {key}, which {table} searches: name it once"
                     raise UserError(f"{file}:{line}: {told}")

@@ -140,7 +140,9 @@ COLUMNS |= {
     "config": Column(
         "configuration", lambda row: row["source"] or str(row["overrides"] or "preset"), ("config_hash", "overrides")
     ),
-    "flags": Column("flags", flags, ("mark", "failed", "damaged", "unfinished", "collapsed", "points_incomplete", "edges")),
+    "flags": Column(
+        "flags", flags, ("mark", "failed", "damaged", "unfinished", "collapsed", "points_incomplete", "edges")
+    ),
 }
 
 

@@ -26,24 +26,24 @@ def searches(tables: Tables, rows: pd.DataFrame, every: str) -> Iterator[str]:
     yield f"Search budget: {'; '.join(parts)}."
     grid = on_board(tables.grid, rows)
     yield from _spaces(rows[rows["search_seeds"] != ""], grid, tables.configs)
-    best = grid[grid["chosen"]].set_index("config_hash")
-    by_standing = dict(zip(best["stands"], best.index, strict=True))
+    best = {point["stands"]: point for _, point in grid[grid["chosen"]].iterrows()}
     for _, row in rows[(rows["points"] > 1) | (rows["search_seeds"] != "")].iterrows():
-        point = best.loc[by_standing[row["config_hash"]]]
+        point = best[row["config_hash"]]
         yield f"{row['entry']}: {_choice(row, point, grid[grid['entry'] == point['entry']])}."
 
 
 def _spaces(searched: pd.DataFrame, grid: pd.DataFrame, configs: dict[str, dict[str, Any]]) -> Iterator[str]:
     """What was searched on seeds of its own, by groups of entries that were searched alike."""
     epochs = {str(entry): _epochs(own, configs) for entry, own in grid.groupby("stands")["config_hash"]}
-    told = searched.assign(epochs=searched["config_hash"].map(lambda digest: epochs.get(digest, "")))
+    told = searched[["entry", "config_hash", "search_runs", "search_seconds", *GROUP[:-1]]]
+    told = told.assign(epochs=told["config_hash"].map(lambda digest: epochs.get(digest, "")))
     by_group = told.groupby(GROUP, sort=False)
     for (space, points, seeds, lengths), own in by_group:
         names = f" of {', '.join(own['entry'])}" if len(by_group) > 1 else ""
         ranges = ", ".join(map(_range, str(space).split(" ")))
         took = duration(float(own["search_seconds"].sum()))
         yield (
-            f"Search{names}: {points} points of {ranges}, {lengths} on seeds {seeds}, of which no number here is; "
+            f"Search{names}: {points} points of {ranges}, {lengths}, on seeds {seeds}, of which no number here is; "
             f"{own['search_runs'].sum()} runs, {took} of training and judging."
         )
 
@@ -51,7 +51,7 @@ def _spaces(searched: pd.DataFrame, grid: pd.DataFrame, configs: dict[str, dict[
 def _epochs(digests: pd.Series, configs: dict[str, dict[str, Any]]) -> str:
     """ "10 epochs", or "3, 10, 30 epochs" where the best went on to more."""
     found = sorted({configs[digest][EPOCHS] for digest in digests if EPOCHS in configs.get(digest, {})})
-    return f"{', '.join(map(str, found))} epochs" if found else "runs"
+    return f"{', '.join(map(str, found))} epoch{'s' * (found != [1])}"
 
 
 def _range(part: str) -> str:

@@ -19,7 +19,7 @@ class Experiment(Stored):
     schema_version: int = Field(SCHEMA, alias="schema")
     margin: float | None = Field(None, gt=0)
     """Points of accuracy within which two entries are as good as each other; None: none was named."""
-    search_seeds: list[int] = []
+    search_seeds: list[int] = Field(default_factory=list)
     """Seeds of a search alone: their runs choose what is reported on others."""
 
 

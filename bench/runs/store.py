@@ -41,8 +41,8 @@ REFERENCE = "reference"
 
 
 LABEL = ("entry", "entry_keys", "search")
-"""In config.json: what tables call the run's row, the settings that the row is about, and, of a run of a search, what it
-stands for (bench.planning.search). No part of a result."""
+"""In config.json: what tables call the run's row, the settings that the row is about and, of a run of a search, what it
+stands for. No part of a result."""
 
 _SCHEMA = re.compile(rb'"schema":\s*([^\s,}]*)')
 

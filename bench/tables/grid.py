@@ -6,9 +6,9 @@ The point with the best mean validation linear accuracy stands for the entry; te
 the most done seeds compete (the complete ones among them, if there are any): a mean of fewer seeds would win by luck.
 The table names what did not compete.
 
-Where an entry was searched in stages (bench.planning.search), its points are those of the search, on the search's seeds;
-those of the longest schedule compete. What `stands` for the entry is the configuration that the chosen one was for, on
-other seeds.
+Where an entry was searched in stages (bench.planning.search), its points are those of the search, on the seeds of that,
+and the ones with the longest schedule compete. What `stands` for the entry is the configuration that the chosen one was
+for, on other seeds.
 """
 
 from typing import Any
@@ -67,15 +67,22 @@ def of_choice(runs: pd.DataFrame) -> pd.Series:
     return of_search | ~of_search.groupby([runs[key] for key in (*BOARD, "entry")]).transform("any")
 
 
+def reported(runs: pd.DataFrame, grid: pd.DataFrame) -> pd.Series:
+    """Which runs stand for their entries: those of what the chosen points are for, and none of a search."""
+    chosen = grid.loc[grid["chosen"], [*POINT[:-1], "stands", "chosen"]].rename(columns={"stands": POINT[-1]})
+    standing = runs[POINT].merge(chosen, on=POINT, how="left")["chosen"].eq(True).set_axis(runs.index)
+    return standing & (runs["state"] != "duplicate") & (runs[OF_SEARCH] == "")
+
+
 def edges(tried: pd.DataFrame) -> list[str]:
     """The keys at whose lowest or highest value an entry's chosen point is: nothing beyond was tried."""
-    keys = [key for key in tried.columns[tried.columns.get_loc("chosen") + 1 :] if _searched(tried, str(key))]
+    columns = [str(column) for column in tried.columns]
     found = []
-    for key in keys:
+    for key in columns[columns.index("chosen") + 1 :]:
         values = levels(tried[key])
-        if len(values) > 1 and all(map(is_number, values)):
-            ((chosen),) = tried.loc[tried["chosen"], key]
-            found += [str(key)] * (chosen in (values[0], values[-1]))
+        if _searched(tried, key) and len(values) > 1 and all(map(is_number, values)):
+            chosen = tried.loc[tried["chosen"], key].iloc[0]
+            found += [key] * (chosen in (values[0], values[-1]))
     return found
 
 

@@ -21,7 +21,7 @@ from bench.tables import conditions, foreign, images, inventory
 from bench.tables.across import across
 from bench.tables.comparison import Aim, Board, candidates, compare, leaders, predicted
 from bench.tables.evaluated import Measure, measures
-from bench.tables.grid import BOARD, OF_SEARCH, POINT, UNFINISHED, edges, on_board, points
+from bench.tables.grid import BOARD, OF_SEARCH, UNFINISHED, edges, on_board, points, reported
 from bench.tables.images import Told
 from bench.tables.statistics import DIGITS, summarise
 from methods import REFERENCES
@@ -70,10 +70,7 @@ def collect(
     if metric not in runs:
         raise unknown("metric", metric, [*ACCURACIES, *measures(runs)])
     grid = points(runs, found.configs)
-    standing = [*POINT[:-1], "stands"]
-    chosen = grid.loc[grid["chosen"], [*standing, "chosen"]].rename(columns={"stands": POINT[-1]})
-    runs["chosen"] = runs.merge(chosen, on=POINT, how="left")["chosen"].eq(True).to_numpy()
-    runs["chosen"] &= (runs["state"] != "duplicate") & (runs[OF_SEARCH] == "")
+    runs["chosen"] = reported(runs, grid)
     best = leaders(runs, metric)
     by_image = predicted(runs, metric, results)
     pairs = compare(runs, best, metric, by_image, aim)
@@ -128,7 +125,7 @@ def rank(
 
 
 def _row(entry: str, tried: pd.DataFrame, runs: pd.DataFrame) -> dict[str, Any]:
-    """An entry's row: what stands for it, its search budget, its numbers over the done seeds. runs: all of the entry."""
+    """An entry's row: what stands for it, its search budget, its numbers over the done seeds. runs: all of it."""
     chosen = tried[tried["chosen"]].iloc[0]
     standing, search = runs[runs["chosen"]], runs[runs[OF_SEARCH] != ""]
     used = standing[standing["state"] == "done"]
