@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -102,8 +103,8 @@ def test_other_budgets_are_told_by_row(tmp_path: Path) -> None:
 def test_a_winner_at_the_edge_is_flagged(tmp_path: Path) -> None:
     searched(tmp_path / "e")
     tables = collect(tmp_path, ["e"])
-    assert "optim.lr at the edge" in flags(row(tables, "raft").to_dict())
-    assert "edge" not in flags(row(tables, "byol").to_dict())
+    assert "optim.lr at the edge" in flags(dict(row(tables, "raft")))
+    assert "edge" not in flags(dict(row(tables, "byol")))
     (told,) = (line for line in notes(tables, tables.leaderboard) if line.startswith("RAFT: chosen"))
     assert told.endswith("; at the edge of what was tried of optim.lr: the best may lie beyond.")
 
@@ -169,7 +170,13 @@ def tables_of(n_points: dict[str, int], fresh: bool) -> tuple[float, float]:
             frame |= {"test_linear_top1": test.ravel(), CHOICE: validation.ravel()}
             frames.append(pd.DataFrame({**frame, OF_SEARCH: point if search else ""}))
     runs = pd.concat(frames, ignore_index=True).reindex(columns=list(RUN_COLUMNS))
-    told = {"preset": "quick", "protocol": 1, "entry": runs["method"], "state": "done", "collapsed": False}
+    told: dict[str, Any] = {
+        "preset": "quick",
+        "protocol": 1,
+        "entry": runs["method"],
+        "state": "done",
+        "collapsed": False,
+    }
     runs = runs.assign(**told, overrides="", entry_keys="", search_space="")
     runs[[*METRICS, *TIMINGS]] = runs[[*METRICS, *TIMINGS]].astype(float)
     runs["chosen"] = reported(runs, points(runs, {}))
