@@ -74,7 +74,8 @@ class Request:
         warnings, code = [], ("", False)
         if isinstance(self.options, SweepOptions):
             experiment.name_margin(self.experiment, self.options.margin)
-            experiment.name_search(self.experiment, {run["seed"] for run in self.candidates if "search" in run})
+            by_use = ({run["seed"] for run in self.candidates if ("search" in run) == use} for use in (True, False))
+            experiment.name_search(self.experiment, *by_use)
         if open_runs := self.open():
             from bench.planning.prepare import prepare
 

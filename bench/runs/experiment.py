@@ -49,11 +49,12 @@ def name_margin(folder: Path, margin: float | None) -> None:
     _write(folder, before.model_copy(update={"margin": margin}))
 
 
-def name_search(folder: Path, seeds: Collection[int]) -> None:
-    """Note the seeds of a search, if there are any."""
+def name_search(folder: Path, seeds: Collection[int], reported: Collection[int]) -> None:
+    """Note the seeds of a search, if there are any, beside those of earlier ones that are not reported now."""
     before = read(folder)
-    if seeds and before.search_seeds != sorted(seeds):
-        _write(folder, before.model_copy(update={"search_seeds": sorted(seeds)}))
+    known = sorted({*before.search_seeds, *seeds}.difference(reported))
+    if seeds and before.search_seeds != known:
+        _write(folder, before.model_copy(update={"search_seeds": known}))
 
 
 def _write(folder: Path, content: Experiment) -> None:
