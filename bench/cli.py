@@ -200,7 +200,7 @@ def check_method(
 
 def _launch(file: Path | None, flags: dict[str, Any], results: Path, data_dir: Path, retry_failed: bool) -> None:
     """Plan what the flags and the file ask for, and have it carried out; leaves with the exit code."""
-    from bench.planning import sweep_file
+    from bench.planning import stages, sweep_file
     from bench.planning.evaluate import beside
     from bench.planning.request import Request
     from bench.training import livelog
@@ -208,6 +208,7 @@ def _launch(file: Path | None, flags: dict[str, Any], results: Path, data_dir: P
     options = sweep_file.options(file, flags)
     livelog.parse(options.log)  # a wrong name is told before anything is done
     request = Request(sweep_file.planned(file, options), results, data_dir, options, _command(), retry_failed)
+    request = stages.first(request)
     judged = beside(request, options.encoder)  # what is wrong with them is told before anything is done
     raise typer.Exit(max(map(_carry_out, [request, *judged])))
 

@@ -8,6 +8,7 @@ import pandas as pd
 from bench.config.published import PUBLISHED
 from bench.report.columns import COLUMNS, DASH
 from bench.report.names import dataset_name, entry_name
+from bench.report.search_notes import searches
 from bench.runs.identity import seed_list, weights_label
 from bench.tables.conditions import compared, mixed, unlike
 from bench.tables.grid import on_board
@@ -45,7 +46,7 @@ def notes(tables: Tables, rows: pd.DataFrame) -> list[str]:
         *_foreign(foreign),
         *_conditions(tables, rows),
         *_made_with(used),
-        *_search(rows),
+        *searches(tables, rows, f"every {ONE[_kind(rows)]}"),
         *_missing(runs),
     ]
 
@@ -243,28 +244,6 @@ def _made_with(used: pd.DataFrame) -> Iterator[str]:
 
 def _seeds(seeds: list[int]) -> str:
     return f"seed{'s' * (len(seeds) > 1)} {seed_list(seeds)}"
-
-
-def _search(rows: pd.DataFrame) -> Iterator[str]:
-    """The search budget of every entry, and what was chosen where there was a choice."""
-    by_budget: dict[str, list[str]] = {}
-    for _, row in rows.iterrows():
-        points, runs = row["points"], row["budget_runs"]
-        text = f"{points} configuration{'s' * (points > 1)}, {runs} run{'s' * (runs > 1)}"
-        by_budget.setdefault(text, []).append(row["entry"])
-    whole = len(by_budget) == 1
-    every = f"every {ONE[_kind(rows)]}"
-    parts = [f"{every if whole else ', '.join(names)}: {text}" for text, names in by_budget.items()]
-    yield f"Search budget: {'; '.join(parts)}."
-    for _, row in rows[rows["points"] > 1].iterrows():
-        chosen = f"{row['entry']}: chosen by mean validation linear accuracy: {row['overrides'] or 'preset'}"
-        partly = "" if row["done"] == row["planned"] else ", no such configuration complete"
-        if row["points_competing"] < row["points"]:
-            rest = row["points"] - row["points_competing"]
-            chosen += f", among those with the most seeds done ({row['done']}{partly}); {rest} not competing"
-        elif partly:
-            chosen += f" ({row['done']} seeds done of {row['planned']}{partly})"
-        yield f"{chosen}."
 
 
 def _missing(runs: pd.DataFrame) -> Iterator[str]:

@@ -63,6 +63,9 @@ def configurations(tables: Tables, rows: pd.DataFrame) -> Section | None:
         "Mean ± half of the 95 % t interval over seeds. Chosen: by mean validation linear accuracy, among the "
         "configurations with the most seeds; test numbers choose nothing."
     ]
+    if own := list(dict.fromkeys(filter(None, rows["search_seeds"]))):
+        seeds_of = "; ".join(own)
+        notes.append(f"Of a search in stages: numbers on its own seeds ({seeds_of}), which are not those of the table.")
     return Section(
         "Every configuration", [name_column(tables), *keys, "seeds", *header, "flags"], texts, bold, set(), notes
     )
