@@ -74,13 +74,13 @@ def create(config: BackboneConfig, size: int, what: str = "", channels: int = 3)
 def _untrained(config: BackboneConfig, size: int, channels: int) -> nn.Module:
     """The network with weights that the global random generator decides."""
     backbones.check(config.name)
-    if config.stem == "small" and not backbones.has_small_stem(config.name):
+    if config.stem != "imagenet" and not backbones.has_small_stem(config.name):
         raise backbones.without_small_stem(config.name)
     try:
         arguments = timm_arguments(config, size, channels)
         model: Any = timm.create_model(config.name, pretrained=False, num_classes=0, **arguments)
-        if config.stem == "small":
-            _make_stem_small(model, config.name)
+        if config.stem != "imagenet":
+            _make_stem_small(model, padding=2 if config.stem == "small_pad2" else 1)
         if not config.zero_init:
             _start_residual_branches(model)
         model.num_features = _feature_dim(model, size, channels)
@@ -103,7 +103,7 @@ def timm_arguments(config: BackboneConfig, size: int, channels: int = 3) -> dict
     return {**({"img_size": size} if fixed else {}), **bands, **config.args}
 
 
-def _make_stem_small(model: Any, name: str) -> None:
+def _make_stem_small(model: Any, padding: int) -> None:
     """First convolution 3x3 with stride 1 and no max-pool, as SimCLR on CIFAR-10 (arXiv 2002.05709, B.9).
 
     The convolution is changed where it stands, as it may be of a kind of its own: weights standardised, or padded by
@@ -113,7 +113,7 @@ def _make_stem_small(model: Any, name: str) -> None:
     if f"{first}.conv" in dict(model.named_modules()):
         first = f"{first}.conv"  # timm names the block around it
     conv = model.get_submodule(first)
-    fresh = nn.Conv2d(conv.in_channels, conv.out_channels, 3, stride=1, padding=1, bias=conv.bias is not None)
+    fresh = nn.Conv2d(conv.in_channels, conv.out_channels, 3, stride=1, padding=padding, bias=conv.bias is not None)
     nn.init.kaiming_normal_(fresh.weight, mode="fan_out", nonlinearity="relu")  # as timm's ResNet
     conv.weight = fresh.weight
     conv.kernel_size, conv.stride = fresh.kernel_size, fresh.stride

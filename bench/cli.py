@@ -14,7 +14,7 @@ import typer
 from bench.errors import UserError, unknown
 from bench.export.commands import export, pictures, preview
 from bench.planning.catalog import KINDS
-from bench.planning.flags import DataDir, Results, RetryFailed, SweepFile, takes
+from bench.planning.flags import DataDir, Plugins, Results, RetryFailed, SweepFile, takes
 from bench.planning.options import EvaluateOptions, SweepOptions
 from bench.report import FORMATS
 from bench.training.speed_command import speed
@@ -160,7 +160,7 @@ app.command()(pictures)
 def list_(
     what: Annotated[str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.")],
     method: Annotated[str, typer.Option("--method", "-m", help="Whose keys to list.")] = "raft",
-    plugin: Annotated[list[str] | None, typer.Option(help="A Python file with methods of yours.")] = None,
+    plugin: Plugins = None,
 ) -> None:
     """List what can be named on the command line."""
     from rich.console import Console
@@ -183,7 +183,7 @@ app.command()(verify)
 @app.command("check-method")
 def check_method(
     method: Annotated[str, typer.Argument(help="A method of `bench list methods`, or of a plug-in.")],
-    plugin: Annotated[list[str] | None, typer.Option(help="A Python file with methods of yours.")] = None,
+    plugin: Plugins = None,
 ) -> None:
     """Hold a method to what every method has to keep. Exit code 1 if it does not."""
     from methods import plugins

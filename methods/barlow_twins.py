@@ -1,6 +1,6 @@
 """Barlow Twins: make the cross-correlation of two views the identity. arXiv 2103.03230
 
-The projector has two layers, as the other methods' here; the paper's has three.
+The projector has two layers by default, as the other methods' here; the paper's has three.
 """
 
 import torch.nn.functional as F
@@ -18,6 +18,8 @@ class BarlowTwinsConfig(MethodConfig):
     """Width of the projector's hidden layer."""
     projector_out: int = Field(128, ge=1)
     """Dimension of the embeddings z."""
+    projector_layers: int = Field(2, ge=1)
+    """Layers of the projector: 3 in the paper."""
     off_diagonal: float = Field(0.005, ge=0)
     """Weight of redundancy reduction (lambda in the paper)."""
     scale: float = Field(0.1, gt=0)
@@ -30,7 +32,9 @@ class BarlowTwins(Method):
 
     def __init__(self, backbone: nn.Module, config: BarlowTwinsConfig) -> None:
         super().__init__(backbone, config)
-        self.projector = heads.mlp(self.feature_dim, config.projector_hidden, config.projector_out)
+        self.projector = heads.mlp(
+            self.feature_dim, config.projector_hidden, config.projector_out, config.projector_layers
+        )
 
     def forward(self, x1: Tensor, x2: Tensor) -> dict[str, Tensor]:
         z1, z2 = self.gather(self.embed(x1).float(), self.embed(x2).float())  # [N, D], one forward pass a view

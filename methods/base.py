@@ -1,4 +1,4 @@
-"""What a method is: an online network that learns from two views, and perhaps a mean teacher."""
+"""What a method is: an online network that learns from views of images, and perhaps a mean teacher."""
 
 import copy
 import math
@@ -31,9 +31,12 @@ class Method(nn.Module):
         self.gather: Callable[..., tuple[Tensor, ...]] = all_are_here
         """Of this device's part of a batch, [n, ...] -> of the whole batch, [N, ...]: what losses are computed of."""
 
-    def forward(self, x1: Tensor, x2: Tensor) -> dict[str, Tensor]:
-        """Two views [N, 3, H, W] of the same images -> {"loss": scalar, and scalars worth logging}."""
-        raise NotImplementedError
+    forward: Callable[..., dict[str, Tensor]]
+    """Views [N, 3, H, W] of the same images -> {"loss": scalar, and scalars worth logging}.
+
+    (self, x1, x2), or (self, *views) where the Config says that there may be more (`most_views`): the first two have
+    one size then, and those after them any.
+    """
 
     def embed(self, x: Tensor) -> Tensor:
         """z = g(f(x)): projector outputs [N, D] of images [N, 3, H, W], for the diagnostics."""
@@ -80,10 +83,11 @@ class Teacher(nn.Module):
         return cast(Tensor, self.projector(self.backbone(x)))
 
     def tau(self, progress: float) -> float:
-        """BYOL: tau_k = 1 - (1 - tau) (cos(pi k / K) + 1) / 2, with progress = k / K."""
+        """BYOL: tau_k = end - (end - tau) (cos(pi k / K) + 1) / 2, with progress = k / K and an end of 1."""
         if self.config.tau_schedule == "constant":
             return self.config.tau
-        return 1 - (1 - self.config.tau) * (math.cos(math.pi * progress) + 1) / 2
+        end = self.config.tau_end
+        return end - (end - self.config.tau) * (math.cos(math.pi * progress) + 1) / 2
 
     @torch.no_grad()
     def follow(self, backbone: nn.Module, projector: nn.Module, progress: float) -> None:

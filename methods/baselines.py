@@ -29,7 +29,7 @@ class Supervised(Method):
         super().__init__(backbone, config)
         self.classifier = nn.Linear(self.feature_dim, n_classes)
 
-    def forward(self, x1: Tensor, x2: Tensor, labels: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+    def forward(self, x1: Tensor, x2: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """`labels` [N]; images with label -1 (validation, unlabelled) do not count."""
         logits1, logits2 = self.classifier(self.backbone(x1)), self.classifier(self.backbone(x2))
         logits1, logits2, labels = self.gather(logits1, logits2, labels)  # of the whole batch

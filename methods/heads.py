@@ -15,14 +15,18 @@ class BatchNorm(nn.BatchNorm1d):
         return super().forward(x.float())
 
 
-def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """BYOL's head: Linear - BatchNorm - ReLU - Linear, [N, inputs] -> [N, outputs]."""
-    return nn.Sequential(
-        nn.Linear(inputs, hidden, bias=False),  # the normalisation that follows would remove a bias
-        BatchNorm(hidden),
-        nn.ReLU(inplace=True),
-        nn.Linear(hidden, outputs),
-    )
+def mlp(inputs: int, hidden: int, outputs: int, layers: int = 2, norm: bool = True) -> nn.Sequential:
+    """BYOL's head: Linear - BatchNorm - ReLU, all but the last of `layers`, and Linear: [N, inputs] -> [N, outputs].
+
+    norm=False: without batch norm.
+    """
+    widths = [inputs, *[hidden] * (layers - 1)]
+    blocks: list[nn.Module] = []
+    for n_in, n_out in pairwise(widths):
+        blocks += [nn.Linear(n_in, n_out, bias=not norm)]  # a normalisation that follows would remove a bias
+        blocks += [BatchNorm(n_out)] if norm else []
+        blocks += [nn.ReLU(inplace=True)]
+    return nn.Sequential(*blocks, nn.Linear(widths[-1], outputs))
 
 
 def deep_projector(inputs: int, hidden: int, outputs: int, layers: int) -> nn.Sequential:

@@ -1,6 +1,6 @@
 """NNCLR: tell the nearest neighbour of the other view, among earlier images, from other images. arXiv 2104.14548
 
-The projector has two layers, as the other methods' here; the paper's has three. Both end with batch norm.
+The projector has two layers by default, as the other methods' here; the paper's has three. Both end with batch norm.
 """
 
 import torch
@@ -19,6 +19,8 @@ class NNCLRConfig(MethodConfig):
     """Width of the projector's hidden layer."""
     projector_out: int = Field(128, ge=1)
     """Dimension of the embeddings z and p."""
+    projector_layers: int = Field(2, ge=1)
+    """Layers of the projector: 3 in the paper."""
     predictor_hidden: int = Field(256, ge=1)
     """Width of the predictor's hidden layer."""
     temperature: float = Field(0.1, gt=0)
@@ -35,7 +37,9 @@ class NNCLR(Method):
     def __init__(self, backbone: nn.Module, config: NNCLRConfig) -> None:
         super().__init__(backbone, config)
         hidden, out = config.projector_hidden, config.projector_out
-        self.projector = nn.Sequential(heads.mlp(self.feature_dim, hidden, out), heads.BatchNorm(out))
+        self.projector = nn.Sequential(
+            heads.mlp(self.feature_dim, hidden, out, config.projector_layers), heads.BatchNorm(out)
+        )
         self.predictor = heads.mlp(out, config.predictor_hidden, out)
         self.register_buffer("support", normalize(torch.randn(config.support, out)))
 

@@ -1,7 +1,7 @@
 """VICReg: invariance to the view, variance of every dimension, no covariance between them. arXiv 2105.04906
 
 Averaged over dimensions; variance averaged and covariance summed over the two views, as in the authors' code. The
-projector has two layers, as the other methods' here; the paper's has three.
+projector has two layers by default, as the other methods' here; the paper's has three.
 """
 
 import torch
@@ -21,6 +21,8 @@ class VICRegConfig(MethodConfig):
     """Width of the projector's hidden layer."""
     projector_out: int = Field(128, ge=1)
     """Dimension of the embeddings z."""
+    projector_layers: int = Field(2, ge=1)
+    """Layers of the projector: 3 in the paper."""
     invariance: float = Field(25.0, ge=0)
     """Weight of the distance between the views (lambda in the paper)."""
     variance: float = Field(25.0, ge=0)
@@ -35,7 +37,9 @@ class VICReg(Method):
 
     def __init__(self, backbone: nn.Module, config: VICRegConfig) -> None:
         super().__init__(backbone, config)
-        self.projector = heads.mlp(self.feature_dim, config.projector_hidden, config.projector_out)
+        self.projector = heads.mlp(
+            self.feature_dim, config.projector_hidden, config.projector_out, config.projector_layers
+        )
 
     def forward(self, x1: Tensor, x2: Tensor) -> dict[str, Tensor]:
         z1, z2 = self.gather(self.embed(x1).float(), self.embed(x2).float())  # [N, D], one forward pass a view

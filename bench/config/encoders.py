@@ -75,7 +75,7 @@ class EncoderConfig(Group):
     """Side of the images that it is given, in pixels."""
     backbone: str = ""
     """Its timm model; by default the checkpoint's, where it tells, or else the experiment's."""
-    stem: Literal["", "small", "imagenet"] = ""
+    stem: Literal["", "small", "small_pad2", "imagenet"] = ""
     """Its stem, as backbone.stem; by default the checkpoint's, where it tells, or else the experiment's."""
     args: Scalars = Field(default_factory=dict)
     """Arguments of its timm model, e.g. args.patch_size=4; by default the checkpoint's, or those of the experiment's

@@ -7,13 +7,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, SerializeAsAny, ValidationError, model_validator
 
 from bench.config.sections import BackboneConfig, DataConfig, EvalConfig, Group, OptimConfig, TrainConfig
-from bench.config.views import AugmentConfig
+from bench.config.views import OTHERS, AugmentConfig
 from bench.errors import UserError, unknown
 from methods import METHODS, MethodConfig
 from methods.plugins import PluginError
 
 SECTIONS = ("method", "data", "backbone", "augment", "optim", "train", "eval")
-TABLES = ("augment.view2.", "backbone.args.")  # settings of settings: the key has one part more
+TABLES = (*(f"augment.{view}." for view in OTHERS), "backbone.args.")  # settings of settings: the key has one part more
 FILLED_IN = ("fingerprint", "weights_hash", "data_fingerprint")  # no user sets them
 SMALL = 64  # pixels: images up to this size are kept as squares, unless data.store says otherwise
 STORED = 256 / 224  # of larger ones, the shorter side that is kept, by their size

@@ -93,9 +93,10 @@ Scalars = Annotated[dict[str, bool | int | float | str], BeforeValidator(_scalar
 class BackboneConfig(Group):
     name: str
     """Any timm model name, or resnet10_small (one block a stage, 16 to 128 channels)."""
-    stem: Literal["small", "imagenet"] = "small"
+    stem: Literal["small", "small_pad2", "imagenet"] = "small"
     """small, for images up to about 64 pixels: first convolution 3x3 with stride 1 and no max-pool; vision
-    transformers: patches of an eighth of the image. A preset's is left out for networks that have no such stem."""
+    transformers: patches of an eighth of the image. A preset's is left out for networks that have no such stem.
+    small_pad2: the same with a padding of 2 instead of 1, as solo-learn's CIFAR ResNets."""
     zero_init: bool = True
     """ResNets: every residual branch starts at zero, as timm's do; false: as torchvision's. Others: no effect."""
     weights: str = ""
@@ -129,10 +130,15 @@ class OptimConfig(Group):
     is not set and there is decay."""
     warmup_epochs: float = Field(0.0, ge=0)
     """Epochs of linear warm-up, by step; `schedule` follows."""
+    warmup_peak: Literal["after", "last"] = "after"
+    """after: the first step after the warm-up has the peak rate; last: its last step has it too, as solo-learn's."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """cosine: the rate falls to 0, by step; constant: as RAFT's authors."""
     clip_norm: float = Field(0.0, ge=0)
     """Largest norm of a step's gradient, of all parameters as one vector; a longer one is scaled to it. 0: any."""
+    loss_scale: float = Field(1.0, gt=0)
+    """Factor of the loss that is differentiated: 2 where a source adds up the directions that are averaged here, which
+    LARS with `lars_clip` and SGD tell apart. What is logged is the loss itself."""
     lars_eta: float = Field(0.02, gt=0)
     """LARS trust coefficient."""
     lars_clip: bool = True

@@ -1,6 +1,8 @@
 """How the views of an image are drawn: the section `augment`."""
 
-from pydantic import Field, field_validator, model_validator
+from typing import Literal
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from bench.config.sections import Group
 from bench.errors import unknown
@@ -52,24 +54,55 @@ class ViewConfig(Group):
         return self
 
 
-class AugmentConfig(ViewConfig):
-    view2: dict[str, float] = Field(default_factory=dict)
-    """Settings of the second view where they differ from the first, e.g. augment.view2.blur=0.1 (as in BYOL)."""
+class FurtherView(ViewConfig):
+    """A view beside the first."""
 
-    @field_validator("view2")
+    size: int = Field(0, ge=0)
+    """Side in pixels; 0: that of all views, data.size."""
+    copies: int = Field(1, ge=1)
+    """How many there are, each drawn for itself."""
+
+
+OTHERS = ("view2", "view3", "view4")
+View = dict[str, float]
+
+
+class AugmentConfig(ViewConfig):
+    """The first view, what the others have otherwise, and what all have in common."""
+
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    """How crops are resized. bicubic: Pillow's, which published CIFAR recipes have."""
+    blur_kernel: Literal["tenth", "full"] = "tenth"
+    """tenth: the blur's kernel is about a tenth of the image wide, 3 pixels of 32, where a sigma of 2 acts as one of
+    0.8; full: as wide as its sigma asks for (Pillow's blur, which published CIFAR recipes have)."""
+    view2: View = Field(default_factory=dict)
+    """Settings of the second view where they differ from the first, e.g. augment.view2.blur=0.1 (as in BYOL)."""
+    view3: View = Field(default_factory=dict)
+    """A third view, if it has settings; `copies` of it: augment.view3.copies=6 with size=96 and crop_max=0.4 are the
+    small crops of DINO and SwAV. For methods that take more than two views."""
+    view4: View = Field(default_factory=dict)
+    """A fourth one, likewise."""
+
+    @field_validator(*OTHERS)
     @classmethod
-    def _known(cls, view2: dict[str, float]) -> dict[str, float]:
-        for key in view2:
-            if key not in ViewConfig.model_fields:
-                raise unknown("key", f"augment.view2.{key}", (f"augment.view2.{k}" for k in ViewConfig.model_fields))
-        return view2
+    def _known(cls, view: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        for key in view:
+            if key not in FurtherView.model_fields:
+                own = f"augment.{info.field_name}"
+                raise unknown("key", f"{own}.{key}", (f"{own}.{k}" for k in FurtherView.model_fields))
+        return view
 
     @model_validator(mode="after")
-    def _second_view_is_valid(self) -> "AugmentConfig":
+    def _all_views_are_valid(self) -> "AugmentConfig":
         self.views()
         return self
 
-    def views(self) -> tuple[ViewConfig, ViewConfig]:
-        """The settings of the first and of the second view."""
-        first = self.model_dump(exclude={"view2"})
-        return ViewConfig(**first), ViewConfig(**{**first, **self.view2})
+    def kinds(self) -> dict[str, FurtherView]:
+        """The settings of the kinds of views: "" is the first's name, the others' are view2, ..."""
+        first = self.model_dump(include=set(ViewConfig.model_fields))
+        others = {name: own for name in OTHERS if (own := getattr(self, name)) or name == "view2"}
+        return {name: FurtherView(**{**first, **own}) for name, own in {"": {}, **others}.items()}
+
+    def views(self) -> list[FurtherView]:
+        """The settings of every view, in the order in which they are drawn and given to the method."""
+        return [kind for kind in self.kinds().values() for _ in range(kind.copies)]

@@ -78,7 +78,9 @@ Box = tuple[int, int, int, int, bool]
 """Top, left, height, width in pixels; whether the crop is flipped."""
 
 
-def cut(pictures: Sequence[Tensor | InFile], boxes: Sequence[Box], size: int) -> Tensor:
+def cut(
+    pictures: Sequence[Tensor | InFile], boxes: Sequence[Box], size: int, interpolation: str = "bilinear"
+) -> Tensor:
     """Crops of pictures uint8 [C, H, W] of any shape, resized with antialiasing -> uint8 [m, C, size, size].
 
     Box m is of picture m mod n, which is decoded once for all of its crops. What is then smaller than its file says is
@@ -98,18 +100,18 @@ def cut(pictures: Sequence[Tensor | InFile], boxes: Sequence[Box], size: int) ->
         for m, (top, left, height, width, flip) in own:
             rows = slice(round(top * down), max(round(top * down) + 1, round((top + height) * down)))
             columns = slice(round(left * across), max(round(left * across) + 1, round((left + width) * across)))
-            crop = resized(pixels[:, rows, columns], size, size)
+            crop = resized(pixels[:, rows, columns], size, size, interpolation)
             out[m] = crop.flip(2) if flip else crop
 
     list(threads().map(crops_of, range(n)))
     return out
 
 
-def resized(image: Tensor, height: int, width: int) -> Tensor:
-    """uint8 [C, H, W] -> [C, height, width], bilinear with antialiasing, as torchvision's on bytes."""
+def resized(image: Tensor, height: int, width: int, interpolation: str = "bilinear") -> Tensor:
+    """uint8 [C, H, W] -> [C, height, width], bilinear or bicubic with antialiasing, as torchvision's on bytes."""
     if image.shape[1:] == (height, width):
         return image
-    return interpolate(image[None], (height, width), mode="bilinear", antialias=True)[0]
+    return interpolate(image[None], (height, width), mode=interpolation, antialias=True)[0]
 
 
 @cache

@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.config.sections import DataConfig
 from bench.data import bands, cache, folders, pictures, shards
-from bench.data.split import Batch, Facts, Pixels, Source, Split
+from bench.data.split import Batch, Facts, Source, Split
 from bench.errors import UserError, few
 
 LOOKED_AT = 256  # pixels of the shorter side at which statistics are taken of pictures that stay in their files
@@ -80,12 +80,10 @@ class _Read(NamedTuple):
 
     name: str
     label: int
-    pixels: Pixels | None = None
-    several: bool = False
-    shape: tuple[int, int] = (0, 0)
+    picture: pictures.Decoded | None = None
     digest: str = ""
-    problem: str = ""
     facts: Facts | None = None
+    problem: str = ""
 
 
 def file_batches(
@@ -106,30 +104,31 @@ def decoded(
         name, label, read = file
         try:
             content = read()
-            pixels, several, *shape = pictures.decode(content, size, n_channels, whole)
+            picture = pictures.decode(content, size, n_channels, whole)
         except Exception as error:  # decoders of damaged files raise nearly anything; the reason is shown
             text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             return _Read(name, label, problem=_reason(text) or type(error).__name__)
         digest = hashlib.blake2b(content, digest_size=8).hexdigest()
-        facts = Facts.of(pixels) if whole else None  # here, because it takes as long as all else
-        return _Read(name, label, pixels, several, (shape[0], shape[1]), digest, facts=facts)
+        facts = Facts.of(picture.pixels) if whole else None  # here, because it takes as long as all else
+        return _Read(name, label, picture, digest, facts)
 
     some = max(1, min(pictures.AT_ONCE, pictures.PIXELS_AT_ONCE // size**2))
     parts = (chunk[start : start + some] for chunk in chunks for start in range(0, len(chunk), some))
     with ThreadPoolExecutor() as pool:
         for part in parts:
             results = list(pool.map(read_one, part))
-            good = [result for result in results if result.pixels is not None]
-            images = [result.pixels for result in good if result.pixels is not None]
+            good = [result for result in results if result.picture]
+            found = [result.picture for result in results if result.picture]
+            images = [picture.pixels for picture in found]
             square = np.stack(images) if images and not whole else np.empty((0, n_channels, size, size), dtype=np.uint8)
             yield Batch(
                 images=square,
                 pictures=images if whole else [],
-                shapes=[result.shape for result in good],
+                shapes=[(picture.height, picture.width) for picture in found],
                 facts=[result.facts for result in good if result.facts],
                 labels=[result.label for result in good],
-                skipped=[(result.name, result.problem) for result in results if result.pixels is None],
-                several=[result.several for result in good],
+                skipped=[(result.name, result.problem) for result in results if not result.picture],
+                several=[picture.several for picture in found],
                 digests=[result.digest for result in good],
             )
 

@@ -49,8 +49,8 @@ class Whole(NamedTuple):
 class Crops(NamedTuple):
     """What was cut from a batch of pictures, and the device that wants it."""
 
-    pixels: Tensor
-    """uint8 [M, C, S, S], all of the first view, then all of the second."""
+    pixels: tuple[Tensor, ...]
+    """Of each size of views uint8 [M, C, S, S]: all of the first such view, then all of the next."""
     height: Tensor
     """int64 [n], of the pictures."""
     width: Tensor
@@ -67,8 +67,7 @@ def chosen(images: Images, index: Tensor, device: torch.device) -> Tensor | Whol
     """The images at `index` [n] as `Augmentation` takes them: a tensor on the device, or pictures to cut from."""
     if isinstance(images, Pictures):
         return Whole([images.read(number) for number in index.tolist()], device)
-    found = images[index.to(images.device)]
-    return found if found.device == device else send(found, device)
+    return send(images[index.to(images.device)], device)
 
 
 def centre(picture: Tensor | InFile, size: int, eval_crop: float) -> Tensor:
@@ -91,5 +90,6 @@ def shape(height: int, width: int, shorter: int) -> tuple[int, int]:
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """To the device without waiting for it, which takes pinned memory."""
-    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+    """To the device without waiting for it, which takes pinned memory. Of what is there already: the same tensor."""
+    from_cpu = tensor.device.type == "cpu" and device.type == "cuda"
+    return (tensor.pin_memory() if from_cpu else tensor).to(device, non_blocking=True)

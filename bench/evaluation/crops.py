@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from bench.backbone import frozen
+from bench.config.views import OTHERS
 from bench.data.augment import Augmentation
 from bench.data.whole import chosen
 from bench.errors import Interrupted
@@ -24,7 +25,7 @@ CROP_BATCH = 256
 
 def crops_of(subject: Subject) -> Augmentation:
     """Crops and flips alone, as the first view of the subject's run has them."""
-    alone = {"jitter": 0.0, "gray": 0.0, "blur": 0.0, "solarize": 0.0, "view2": {}}
+    alone = {"jitter": 0.0, "gray": 0.0, "blur": 0.0, "solarize": 0.0, **{other: {} for other in OTHERS}}
     return Augmentation(subject.augment.model_copy(update=alone), subject.size, subject.mean, subject.std)
 
 
@@ -52,7 +53,7 @@ def crop_heads(subject: Subject, index: Tensor, rates: Sequence[float], fit: Pro
         for batch, part in enumerate(torch.split(order, CROP_BATCH)):
             images, labels = chosen(dataset.images, part, device), dataset.labels[part].to(device)
             with frozen(network), torch.autocast(device.type, enabled=False):
-                view, _ = crops(images, stream(seed, "probe", fit, epoch, batch))
+                view, *_ = crops(images, stream(seed, "probe", fit, epoch, batch))
                 features = rescaled(network(view))  # [N, D]
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward([F.cross_entropy(head(features), labels) for head in heads])

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from bench.config.schema import RunConfig
 from bench.data import datasets
@@ -24,11 +25,11 @@ SEED = 0
 
 
 class Seen(NamedTuple):
-    """Some images and what training makes of them, uint8 [N, 3, S, S] each."""
+    """Some images and what training makes of them, uint8 [N, 3, S, S] each; small views are enlarged to be seen."""
 
     images: Tensor
-    views: list[tuple[Tensor, Tensor]]
-    """Both views, DRAWS times."""
+    views: list[list[Tensor]]
+    """Every view, DRAWS times."""
 
 
 def preview(configs: Mapping[str, RunConfig], data_dir: Path, images: int) -> Figure:
@@ -42,7 +43,7 @@ def preview(configs: Mapping[str, RunConfig], data_dir: Path, images: int) -> Fi
         dataset = datasets.load(config.data, data_dir)
         seen = look(config, dataset, images)
         columns = [seen.images, *(view for views in seen.views for view in views)]
-        titles = ["image", *(f"view {i}" for _ in seen.views for i in (1, 2))]
+        titles = ["image", *(f"view {i}" for views in seen.views for i in range(1, len(views) + 1))]
         panels.append(Panel(", ".join(names), torch.stack(columns, dim=1), titles))
     return draw(panels)
 
@@ -59,7 +60,7 @@ def look(config: RunConfig, dataset: Dataset, images: int) -> Seen:
         raise UserError(f"--images {images}: a batch has {whole}")
     augment = Augmentation(config.augment, config.data.size, dataset.mean, dataset.std)
     first = _order(n, 0)[:images]
-    found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in range(images)]
+    found: list[list[tuple[Tensor, ...]]] = [[] for _ in range(images)]
     for epoch in count():
         place = _order(n, epoch).argsort()[first].tolist()  # of each image in this epoch
         for i, (image, at) in enumerate(zip(first.tolist(), place, strict=True)):
@@ -76,8 +77,8 @@ def look(config: RunConfig, dataset: Dataset, images: int) -> Seen:
                 )
         if all(len(views) == DRAWS for views in found):
             break
-    views = [tuple(_pixels(torch.cat([of[d][v] for of in found]), dataset) for v in (0, 1)) for d in range(DRAWS)]
-    return Seen(dataset.images[first], [(one, other) for one, other in views])
+    drawn = [[torch.cat(views) for views in zip(*(of[d] for of in found), strict=True)] for d in range(DRAWS)]
+    return Seen(dataset.images[first], [[_pixels(view, dataset) for view in views] for views in drawn])
 
 
 def _order(n: int, epoch: int) -> Tensor:
@@ -85,9 +86,11 @@ def _order(n: int, epoch: int) -> Tensor:
 
 
 def _pixels(views: Tensor, dataset: Dataset) -> Tensor:
-    """Normalised views [N, 3, S, S] as pixels, uint8."""
+    """Normalised views [N, 3, S, S] as pixels, uint8, at the size of the data set's images."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (dataset.mean, dataset.std))
-    return (views * std + mean).mul(255).round().clamp(0, 255).to(torch.uint8)
+    pixels = (views * std + mean).mul(255).round().clamp(0, 255).to(torch.uint8)
+    side = dataset.images[:1].shape[-1]
+    return pixels if pixels.shape[-1] == side else interpolate(pixels, (side, side), mode="nearest")
 
 
 def _pipeline(config: RunConfig) -> str:

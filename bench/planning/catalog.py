@@ -5,18 +5,13 @@ from bench.errors import unknown
 KINDS = ("methods", "presets", "datasets", "backbones", "evaluations", "keys")
 
 
-def _from(origin: str) -> str:
-    return f"(from {origin})" if origin else ""
-
-
 def rows(kind: str, method: str) -> list[tuple[str, str]]:
     """Names and descriptions of one of KINDS; "keys" are those that `--set` takes for `method`. Raises UserError."""
     if kind == "methods":
         from methods import METHODS
 
-        return [
-            (name, " ".join(filter(None, (METHODS.summary(name), _from(METHODS.origin(name)))))) for name in METHODS
-        ]
+        where = {name: METHODS.origin(name) for name in METHODS}
+        return [(name, METHODS.summary(name) + f" (from {origin})" * bool(origin)) for name, origin in where.items()]
     if kind == "presets":
         from bench.config.presets import DESCRIPTIONS
 

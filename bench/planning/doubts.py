@@ -95,24 +95,26 @@ def _views(augment: AugmentConfig) -> Iterator[str]:
         "jitter": ("brightness", "contrast", "saturation", "hue"),
         "blur": ("blur_sigma_min", "blur_sigma_max"),
     }
-    first, second = augment.views()
+    kinds = augment.kinds()
+    first, second = kinds[""], kinds["view2"]
     if first.crop_min == first.crop_max == second.crop_min == second.crop_max != 1:
         yield f"augment.crop_min=augment.crop_max={first.crop_min:g}: every crop has the same area"
     draws = ("flip", "jitter", "gray", "blur", "solarize")
     if first.crop_min == second.crop_min == 1 and not any(getattr(v, name) for v in (first, second) for name in draws):
         yield "augment.crop_min=1: no other augmentation is on, so both views of an image are the same"
     for switch, names in parts.items():
-        if getattr(first, switch) or getattr(second, switch):
+        if any(getattr(view, switch) for view in kinds.values()):
             continue
         for name in names:
             if getattr(first, name) != default[name]:
                 yield f"augment.{name}={_shown(getattr(first, name))}: no effect with augment.{switch}=0"
-    for name, value in augment.view2.items():
-        off = next((switch for switch, names in parts.items() if name in names and not getattr(second, switch)), "")
-        if value == getattr(first, name):
-            yield f"augment.view2.{name}={_shown(value)}: no effect, the first view has the same"
-        elif off:
-            yield f"augment.view2.{name}={_shown(value)}: no effect, {off} of the second view is 0"
+    for which, (kind, view) in zip(("second", "third", "fourth"), [*kinds.items()][1:], strict=False):
+        for name, value in getattr(augment, kind).items():
+            off = next((switch for switch, names in parts.items() if name in names and not getattr(view, switch)), "")
+            if value == getattr(first, name) and kind == "view2":
+                yield f"augment.view2.{name}={_shown(value)}: no effect, the first view has the same"
+            elif off:
+                yield f"augment.{kind}.{name}={_shown(value)}: no effect, {off} of the {which} view is 0"
 
 
 def _dropped(batch: int, n_images: int) -> Iterator[str]:

@@ -29,6 +29,7 @@ def storable(path: Path) -> Path:
 Results = Annotated[Path, typer.Option(help="Where results go.", envvar="BENCH_RESULTS", callback=storable)]
 DataDir = Annotated[Path, typer.Option(help="Where data sets lie or are put.", envvar="BENCH_DATA", callback=storable)]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Execute failed runs again.")]
+Plugins = Annotated[list[str] | None, typer.Option("--plugin", help="A Python file with methods of yours.")]
 SweepFile = Annotated[Path | None, typer.Argument(help="A sweep file (TOML); flags override it.")]
 
 

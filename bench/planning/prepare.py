@@ -34,6 +34,23 @@ def read_datasets(wanted: Mapping[DataConfig, Sequence[Evaluation]], data_dir: P
     return warnings
 
 
+def _check_sizes(config: RunConfig) -> None:
+    """Raises UserError if the backbone cannot take views of a size of their own."""
+    others = {view.size for view in config.augment.views()} - {0, config.data.size}
+    if not others:
+        return
+    network = backbone.create(config.backbone, config.data.size, channels=config.data.channels)
+    for size in sorted(others):
+        try:
+            with backbone.frozen(network):
+                network(torch.zeros(1, config.data.channels, size, size))
+        except Exception as error:  # timm's models say in many ways that they cannot take a size
+            raise UserError(
+                f"augment: {config.backbone.name} cannot take views of {size} pixels and of {config.data.size} "
+                f"({' '.join(str(error).split())}); vision transformers can with backbone.args.dynamic_img_size=true"
+            ) from error
+
+
 def _remarks(dataset: datasets.Dataset) -> list[str]:
     """What its check says, with its name."""
     return [f"{dataset.name}: {line}" for line in dataset.check()]
@@ -68,6 +85,7 @@ def prepare(
             built.add(network)
             if config.backbone.weights:
                 warnings += [f"{config.backbone.weights}: {line}" for line in made.weights_told]
+        _check_sizes(config)
         size = len(own.images)
         if config.train.batch_size > size:
             raise UserError(

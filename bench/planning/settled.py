@@ -21,6 +21,7 @@ def settled(config: RunConfig, chosen: Collection[str]) -> RunConfig:
     Raises UserError for a backbone or arguments that do not exist, and a stem that was asked for and is not there.
     """
     _check_channels(config)
+    _check_views(config)
     own = config.backbone
     backbones.check(own.name)
     backbones.check_arguments(own.name, own.args)
@@ -43,17 +44,31 @@ def _check_channels(config: RunConfig) -> None:
     if n == 3:
         return
     meant: dict[str, float] = {}
-    for view, prefix, keys in zip(own.views(), ("", "view2."), (COLOURS, own.view2), strict=True):
+    for name, view in own.kinds().items():
         for key in COLOURS:
             works = getattr(view, key) and (key == "gray" or view.jitter)
             if works:
-                meant[f"augment.{prefix if key in keys else ''}{key}"] = getattr(view, key)
+                of = f"{name}." if name and key in getattr(own, name) else ""
+                meant[f"augment.{of}{key}"] = getattr(view, key)
     if meant:
         shown = ", ".join(f"{key}={value:g}" for key, value in meant.items())
         raise UserError(
             f"data.channels={n}: {shown} mean nothing without red, green and blue; turn them off with "
             + " ".join(f"--set {key}=0" for key in meant)
         )
+
+
+def _check_views(config: RunConfig) -> None:
+    """Raises UserError for more views than the method takes, and for first ones of several sizes."""
+    views, most = config.augment.views(), config.method.most_views
+    if most and len(views) > most:
+        raise UserError(
+            f"{config.method_name} takes {most} views and augment makes {len(views)} (view3, view4, copies): leave them "
+            "out, or take a method for any number, e.g. dino or swav"
+        )
+    if any(view.size not in (0, config.data.size) for view in views[:2]):
+        sizes = " and ".join(str(view.size or config.data.size) for view in views[:2])
+        raise UserError(f"augment: the first two views have data.size={config.data.size}, not {sizes}; view3 may")
 
 
 def _with_stem(own: BackboneConfig, size: int, chosen: bool) -> BackboneConfig:
@@ -75,7 +90,7 @@ def told(config: RunConfig, chosen: Collection[str], preset: Mapping[str, Any]) 
     if patch is not None and "backbone.args.patch_size" not in chosen and "patch_size" not in presets.get("args", {}):
         side = size // int(patch)
         yield f"backbone.args.patch_size={patch}: chosen for {size} x {size} images, {side} x {side} patches"
-    presets_small = presets.get("stem", "small") == "small" and "backbone.stem" not in chosen
+    presets_small = presets.get("stem", "small") != "imagenet" and "backbone.stem" not in chosen
     if own.stem == "imagenet" and presets_small and not backbones.is_transformer(own.name):
         yield f"backbone.stem=imagenet: {own.name} has no small stem as the preset's ResNets have"
     if EMBEDDINGS not in chosen and not config.optim.decay_embeddings:

@@ -33,7 +33,7 @@ def with_threads(
     jobs: runs at a time, if that was asked for; otherwise as many as there are cores.
     """
     at_a_time = min(jobs or max(1, cores // devices), len(planned), cores)
-    return [run if _named(run) else _with(run, threads(run["config"], at_a_time, cores, devices)) for run in planned]
+    return [run if _named(run) else having(run, threads(run["config"], at_a_time, cores, devices)) for run in planned]
 
 
 def _named(run: Mapping[str, Any]) -> bool:
@@ -41,6 +41,7 @@ def _named(run: Mapping[str, Any]) -> bool:
     return "train.threads" in run["overrides"] or "threads" in preset["train"]
 
 
-def _with(run: dict[str, Any], number: int) -> dict[str, Any]:
+def having(run: dict[str, Any], number: int) -> dict[str, Any]:
+    """A planned run with so many threads."""
     config = run["config"]
     return {**run, "config": {**config, "train": {**config["train"], "threads": number}}}

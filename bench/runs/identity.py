@@ -37,17 +37,29 @@ ADDED: dict[str, Any] = {
     "backbone.weights": "",
     "backbone.weights_hash": "",
     "backbone.args": {},
+    "augment.interpolation": "bilinear",
+    "augment.blur_kernel": "tenth",
+    "augment.view3": {},
+    "augment.view4": {},
     "train.accumulate": 1,
+    "optim.loss_scale": 1.0,
+    "optim.warmup_peak": "after",
     "optim.clip_norm": 0.0,
     "optim.beta1": 0.9,
     "optim.beta2": 0.999,
     "optim.decay_embeddings": True,
     "method.freeze_patch_embed": False,
+    "method.projector_layers": 2,
+    "method.projector_norm": True,
+    "method.tau_end": 1.0,
     "method.predictor_frozen": False,
     "eval.data": "",
     "eval.data_fingerprint": "",
 }
 """Dotted key of a setting that the first version did not have -> its value that means "as before"."""
+
+HAD = {"simsiam": ("method.projector_layers",)}
+"""Methods that the first version had such a setting of."""
 
 PATHS = {
     "data.name": "data.fingerprint",
@@ -80,7 +92,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
     for key in NOT_HASHED:
         _remove(values, key)
     for key, as_before in ADDED.items():
-        if _get(values, key) == as_before:
+        if _get(values, key) == as_before and key not in HAD.get(values["method_name"], ()):
             _remove(values, key)
     if values["data"]["fingerprint"]:  # the content counts, not where the folder lies
         values["data"]["name"] = "folder"

@@ -27,8 +27,9 @@ def backward(
     slices: int,
     team: Team,
     draw: Callable[[int], object],
+    loss_scale: float = 1.0,
 ) -> dict[str, Tensor]:
-    """Add the gradient of the whole batch's loss to the parameters'; returns what the method logs.
+    """Add the gradient of the whole batch's loss, scaled, to the parameters'; returns what the method logs.
 
     forward: of the method; inputs: views and labels, [n, ...] each, of this process; draw: sets the random numbers of a
     slice, by its number. What the method keeps from step to step (queues, centres) changes once.
@@ -49,7 +50,7 @@ def backward(
             draw(number)
             method.gather = _Within(whole, begin)
             logged = forward(*part)
-            logged["loss"].backward()
+            (logged["loss"] * loss_scale).backward()
             begin += len(part[0])
     finally:
         method.gather = gather

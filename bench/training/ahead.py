@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ Place = tuple[int, int]
 """Of a batch: its epoch, and its number there."""
 
 
+@lru_cache(maxsize=1)  # every batch of an epoch asks
 def order(seed: int, epoch: int, n: int) -> Tensor:
     """In which an epoch goes through n images."""
     return torch.randperm(n, generator=stream(seed, "order", epoch))
@@ -57,17 +59,17 @@ class Ahead:
             if isinstance(found, str):
                 raise RuntimeError(found)
             pixels, height, width = found
-            yield Crops(pixels, height, width, self.device)
+            yield Crops(tuple(pixels), height, width, self.device)
 
 
-class Cutting(Dataset[tuple[Tensor, Tensor, Tensor] | str]):
+class Cutting(Dataset[tuple[tuple[Tensor, ...], Tensor, Tensor] | str]):
     """The place of a batch -> its crops, and the sides of its pictures; or why there are none."""
 
     def __init__(self, pictures: Pictures, augment: Augmentation, seed: int, batch: int, part: slice) -> None:
         """batch: images a step, of which this process has a part."""
         self.pictures, self.augment, self.seed, self.batch, self.part = pictures, augment, seed, batch, part
 
-    def __getitem__(self, place: Place) -> tuple[Tensor, Tensor, Tensor] | str:
+    def __getitem__(self, place: Place) -> tuple[tuple[Tensor, ...], Tensor, Tensor] | str:
         epoch, batch = place
         index = order(self.seed, epoch, len(self.pictures))[batch * self.batch :][: self.batch]
         whole = chosen(self.pictures, index[self.part], CPU)

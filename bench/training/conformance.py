@@ -33,9 +33,9 @@ class Network(nn.Sequential):
 
     num_features = 12
 
-    def __init__(self) -> None:
+    def __init__(self, *last: nn.Module) -> None:
         convolution = nn.Conv2d(3, 12, 3, padding=1, bias=False)
-        super().__init__(convolution, nn.BatchNorm2d(12), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        super().__init__(convolution, nn.BatchNorm2d(12), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), *last)
 
     def recreate(self) -> "Network":
         return Network()

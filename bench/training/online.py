@@ -21,11 +21,16 @@ class OnlineProbe:
             self.layer = nn.Linear(method.feature_dim, n_classes).to(device)
         self.optimizer = torch.optim.SGD(self.layer.parameters(), lr=ONLINE_LR, momentum=0.9)
         self.team = team
-        self.seen: list[Tensor] = []  # features [n, D] of this step, one entry a view
+        self.seen: list[Tensor] = []  # features [n, D] of this step, one entry a view of the first's size
+        self.shape: torch.Size | None = None  # of the images of that size
         method.backbone.register_forward_hook(self._see)
 
     def _see(self, module: nn.Module, inputs: tuple[Tensor, ...], features: Tensor) -> None:
-        if module.training and torch.is_grad_enabled():  # once, where a batch passes twice
+        if not (module.training and torch.is_grad_enabled()):  # once, where a batch passes twice
+            return
+        shape = inputs[0].shape[1:]
+        self.shape = self.shape or shape
+        if shape == self.shape:  # what is judged is no small crop
             self.seen.append(rescaled(features.detach().float()))
 
     def step(self, labels: Tensor, slices: int = 1) -> None:

@@ -121,7 +121,8 @@ def set_lr(
 
     With peak = config.lr * batch_size / 256, W warm-up steps and T steps in all:
 
-        step < W:   start + (peak - start) step / W,  start = 3e-5 (or peak, if that is less)
+        step < W:   start + (peak - start) step / W,  start = 3e-5 (or peak, if that is less); step / (W - 1) where
+                    config.warmup_peak is "last"
         step >= W:  peak (1 + cos(pi (step - W) / (T - W))) / 2,  or peak where config.schedule is "constant"
 
     so the peak is reached at step W, and the cosine's 0 would be at step T, right after the last. Groups with
@@ -132,7 +133,8 @@ def set_lr(
     warmup = round(config.warmup_epochs * steps_per_epoch)
     if step < warmup:
         start = min(WARMUP_START, peak)
-        lr = start + (peak - start) * step / warmup
+        length = warmup if config.warmup_peak == "after" else max(warmup - 1, 1)
+        lr = start + (peak - start) * step / length
     elif config.schedule == "constant":
         lr = peak
     else:

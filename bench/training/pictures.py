@@ -1,7 +1,7 @@
 """The pipelines that others use: PIL images, torchvision's or lightly's transforms, a DataLoader."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,12 +11,13 @@ from torchvision.transforms import v2
 from torchvision.transforms.functional import to_pil_image
 
 from bench.config.schema import RunConfig
-from bench.config.views import ViewConfig
+from bench.config.views import AugmentConfig, ViewConfig
+from bench.data.resample import blur_radius
 
 PREFETCH = 2  # batches a worker, as DataLoader does by default
 MIN_TIMED = 6  # batches of a DataLoader, at least
 
-Transforms = tuple[Callable[[Any], Tensor], Callable[[Any], Tensor]]
+Transforms = Sequence[Callable[[Any], Tensor]]
 
 
 class LeftOut(Exception):
@@ -44,11 +45,11 @@ def loader_seconds(
     batch: int,
     workers: int,
     transforms: Transforms,
-    use: Callable[[Tensor, Tensor], object] = lambda x1, x2: None,
+    use: Callable[..., object] = lambda *views: None,
     use_seconds: float = 0.0,
     budget: float = float("inf"),
 ) -> float:
-    """Seconds a batch of a DataLoader over PIL images [N, 3, S, S], and of `use` of its two views.
+    """Seconds a batch of a DataLoader over PIL images [N, 3, S, S], and of `use` of its views.
 
     Workers deliver in bursts of one batch each. So whole rounds of them are timed, after those that were prefetched.
     Raises LeftOut if that would take over `budget` seconds where `use` takes `use_seconds`, and where workers cannot
@@ -64,8 +65,8 @@ def loader_seconds(
         raise LeftOut(f"it would take {needed:.0f} s, and {budget:.0f} s are left (--seconds gives more)")
     stamps = []
     try:
-        for x1, x2 in DataLoader(pictures, batch, shuffle=True, num_workers=workers, prefetch_factor=PREFETCH):
-            use(x1, x2)
+        for views in DataLoader(pictures, batch, shuffle=True, num_workers=workers, prefetch_factor=PREFETCH):
+            use(*views)
             stamps.append(time.perf_counter())
     except (OSError, RuntimeError) as error:
         raise LeftOut(f"DataLoader: {_reason(error)}") from error
@@ -77,21 +78,23 @@ def _reason(error: Exception) -> str:
     return ([line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__])[-1]
 
 
-def pil_transforms(config: RunConfig) -> tuple[v2.Compose, v2.Compose]:
-    """torchvision's transforms with the settings of both views."""
-    first, second = (pil_transform(view, config.data.size) for view in config.augment.views())
-    return first, second
+def pil_transforms(config: RunConfig) -> list[v2.Compose]:
+    """torchvision's transforms with the settings of each view."""
+    own = config.augment
+    return [pil_transform(view, view.size or config.data.size, own) for view in own.views()]
 
 
-def pil_transform(view: ViewConfig, size: int) -> v2.Compose:
+def pil_transform(view: ViewConfig, size: int, shared: AugmentConfig) -> v2.Compose:
     """torchvision's transforms with a view's settings, `size` pixels; what is off is left out."""
-    crop = v2.RandomResizedCrop(size, (view.crop_min, view.crop_max), (view.ratio_min, view.ratio_max))
+    method = v2.InterpolationMode(shared.interpolation)
+    crop = v2.RandomResizedCrop(size, (view.crop_min, view.crop_max), (view.ratio_min, view.ratio_max), method)
     jitter = v2.ColorJitter(view.brightness, view.contrast, view.saturation, view.hue)
     steps: list[v2.Transform] = [crop]
     steps += [v2.RandomHorizontalFlip(view.flip)] if view.flip else []
     steps += [v2.RandomApply([jitter], view.jitter)] if view.jitter else []
     steps += [v2.RandomGrayscale(view.gray)] if view.gray else []
-    blur = v2.GaussianBlur(2 * max(1, size // 20) + 1, (view.blur_sigma_min, view.blur_sigma_max))
+    radius = blur_radius(shared.blur_kernel, size, view.blur_sigma_max)
+    blur = v2.GaussianBlur(2 * radius + 1, (view.blur_sigma_min, view.blur_sigma_max))
     steps += [v2.RandomApply([blur], view.blur)] if view.blur else []
     steps += [v2.RandomSolarize(128, view.solarize)] if view.solarize else []
     mean = [0.5] * 3

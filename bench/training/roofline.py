@@ -12,7 +12,7 @@ from bench.training.trainer import Trainer
 _Product = nn.Conv2d | nn.Linear
 
 
-def roofline_seconds(job: Trainer, views: tuple[Tensor, Tensor], budget: float) -> float:
+def roofline_seconds(job: Trainer, views: tuple[Tensor, ...], budget: float) -> float:
     """Seconds of the convolutions and matrix products of one step on `views`, forwards and backwards, without the rest.
 
     One after the other, in the step's precision; layers of one shape are measured once. About `budget` seconds of work.
@@ -28,7 +28,7 @@ def roofline_seconds(job: Trainer, views: tuple[Tensor, Tensor], budget: float) 
     return total
 
 
-def _calls(job: Trainer, views: tuple[Tensor, Tensor]) -> dict[tuple[Any, ...], tuple[_Product, Tensor, int]]:
+def _calls(job: Trainer, views: tuple[Tensor, ...]) -> dict[tuple[Any, ...], tuple[_Product, Tensor, int]]:
     """Of each shape of a product in a forward pass: a layer, its input, how many there are. With a gradient or not."""
     calls: dict[tuple[Any, ...], tuple[_Product, Tensor, int]] = {}
 

@@ -34,7 +34,7 @@ STEPS = 4  # that measuring takes at least, all in all: the step, its passes, it
 def measure(
     config: RunConfig, device_name: str, seconds: float = 120, say: Callable[[str], object] = lambda what: None
 ) -> dict[str, Any]:
-    """Rates in images/s (an image gives two views), milliseconds of a step's parts, shares, MB and hours.
+    """Rates in images/s (an image gives `views`), milliseconds of a step's parts, shares, MB and hours.
 
     The PIL pipeline is a DataLoader with as many workers as our pipeline has threads, alone and around the same step.
     The roofline is the time that the step's own convolutions and matrix products take alone, one after the other in the
@@ -67,8 +67,8 @@ def measure(
     step_seconds = watch.time(f"a step on {timed} images", lambda: job._train_step(index, 0, 0))
     chosen, labels = images[:timed].to(device), job.labels[:timed]
     draws = torch.Generator().manual_seed(0)
-    x1, x2 = (view.to(memory_format=job.layout) for view in job.augment(chosen, draws))
-    forward_seconds, backward_seconds = _passes(job, (x1, x2), labels, watch.begin("forward and backward passes"))
+    views = tuple(view.to(memory_format=job.layout) for view in job.augment(chosen, draws))
+    forward_seconds, backward_seconds = _passes(job, views, labels, watch.begin("forward and backward passes"))
     parts = {
         "augment": watch.time("augmentation", lambda: job.augment(chosen, draws)),
         "forward": forward_seconds,
@@ -76,24 +76,24 @@ def measure(
         "optimizer": watch.time("the optimizer", job.optimizer.step),
         "ema": watch.time("the mean teacher", lambda: job.method.after_step(0.5)),
     }
-    roofline = roofline_seconds(job, (x1, x2), watch.begin("convolutions and matrix products alone"))
+    roofline = roofline_seconds(job, views, watch.begin("convolutions and matrix products alone"))
 
     left_out: list[str] = []
 
-    def rival(what: str, *views: Any, **use: Any) -> float | None:
+    def rival(what: str, *transforms: Any, **use: Any) -> float | None:
         """Images/s of a DataLoader with these transforms."""
         watch.begin(what)
         if config.data.channels != 3:
             left_out.append(f"{what}: for images of 3 channels")
             return None
         try:
-            return batch / loader_seconds(images, batch, workers, views, budget=watch.left(), **use)
+            return batch / loader_seconds(images, batch, workers, transforms, budget=watch.left(), **use)
         except LeftOut as error:
             left_out.append(f"{what}: {error}")
             return None
 
-    def learn(x1: Tensor, x2: Tensor) -> None:
-        job.learn(send(x1, device), send(x2, device), job.labels[: len(x1)])
+    def learn(*views: Tensor) -> None:
+        job.learn(*(send(view, device) for view in views), job.labels[: len(views[0])])
         wait(device)
 
     report: dict[str, Any] = {
@@ -102,6 +102,7 @@ def measure(
         "threads": config.train.threads,
         "batch_size": batch,
         "timed_images": timed,
+        "views": len(views),
         "precision": config.train.precision,
         "compiled": job.compiled,
         "step_images_per_second": timed / step_seconds,
@@ -129,7 +130,7 @@ def describe(measured: dict[str, Any]) -> str:
     """The same for people."""
     lines = [
         "{method}, batch {batch_size}, {precision}{compile} on {device}, {threads} threads",
-        "step           {step_images_per_second:>9} images/s  (two views each)",
+        "step           {step_images_per_second:>9} images/s  ({views} views each)",
         "  augment      {augment_ms:>9.1f} ms  {augment_share:.1%} of the step",
         "  forward      {forward_ms:>9.1f} ms",
         "  backward     {backward_ms:>9.1f} ms",
@@ -162,7 +163,7 @@ def _rate(value: float | None) -> str:
     return "–" if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def _passes(job: Trainer, views: tuple[Tensor, Tensor], labels: Tensor, budget: float) -> tuple[float, float]:
+def _passes(job: Trainer, views: tuple[Tensor, ...], labels: Tensor, budget: float) -> tuple[float, float]:
     """Median seconds of the forward and of the backward pass, in about `budget` seconds."""
     times: list[tuple[float, float]] = []
     begun = time.perf_counter()

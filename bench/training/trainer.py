@@ -138,10 +138,11 @@ class Trainer:
             if (epoch + 1) % self.config.train.checkpoint_epochs == 0 or epoch + 1 == self.epochs:
                 save()
 
-    def forward(self, x1: Tensor, x2: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """The method's losses of two views [N, 3, S, S], in the run's precision; only `uses_labels` sees labels [N]."""
+    def forward(self, *inputs: Tensor) -> dict[str, Tensor]:
+        """The method's losses of views [N, 3, S, S] and then labels [N], which only `uses_labels` sees, in the run's
+        precision."""
         with autocast(self.device, self.config), self.team.whole_batch():
-            logged: dict[str, Tensor] = self.method(x1, x2, labels) if self.method.uses_labels else self.method(x1, x2)
+            logged: dict[str, Tensor] = self.method(*(inputs if self.method.uses_labels else inputs[:-1]))
         return logged
 
     def _train_step(self, index: Tensor, epoch: int, batch: int, crops: Crops | None = None) -> dict[str, Tensor]:
@@ -158,11 +159,12 @@ class Trainer:
         draws = stream(self.seed, "augment", epoch, batch)
         return self.learn(*self.augment(images, draws, part, whole), labels)
 
-    def learn(self, x1: Tensor, x2: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """One optimizer step on two views [n, 3, S, S] with labels [n]; what it logs stays on the device."""
+    def learn(self, *inputs: Tensor) -> dict[str, Tensor]:
+        """One optimizer step on views [n, 3, S, S] and then labels [n]; what it logs stays on the device."""
         assert self.optimizer is not None
         config = self.config
-        x1, x2 = (x.to(memory_format=self.layout) for x in (x1, x2))
+        *views, labels = inputs
+        inputs = (*(view.to(memory_format=self.layout) for view in views), labels)
         self._draw()
         optim.set_lr(
             self.optimizer,
@@ -174,11 +176,11 @@ class Trainer:
         )
         self.optimizer.zero_grad(set_to_none=True)
         if config.train.accumulate > 1:
-            inputs, slices = (x1, x2, labels), config.train.accumulate
-            logged = accumulate.backward(self.method, self.forward, inputs, slices, self.team, self._draw)
+            slices, scale = config.train.accumulate, config.optim.loss_scale
+            logged = accumulate.backward(self.method, self.forward, inputs, slices, self.team, self._draw, scale)
         else:
-            logged = self.forward(x1, x2, labels)
-            logged["loss"].backward()
+            logged = self.forward(*inputs)
+            (logged["loss"] * config.optim.loss_scale).backward()
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.team.add_up(trained)
         if config.optim.clip_norm:

@@ -105,11 +105,12 @@ def _again(table: "Published", runs: int, results: Path, data_dir: Path, console
 
 def _as_it_was(run: dict[str, Any], experiment: str, threads: str) -> dict[str, Any]:
     """A planned run in an experiment of its own, with the threads that the published one had: they decide the bits."""
-    config, overrides = run["config"], run["overrides"]
+    from bench.planning.threads import having
+
     if threads:  # an older table may say nothing
-        config = {**config, "train": {**config["train"], "threads": int(threads)}}
-        overrides = {**overrides, "train.threads": threads}
-    return {**run, "experiment": experiment, "config": config, "overrides": overrides}
+        overrides = {**run["overrides"], "train.threads": threads}
+        run = {**having(run, int(threads)), "overrides": overrides}
+    return {**run, "experiment": experiment}
 
 
 def _counted(kinds: list[str]) -> str:

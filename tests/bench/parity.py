@@ -37,19 +37,6 @@ TINY = {
 }
 
 
-class Small(nn.Sequential):
-    """[N, 3, 8, 8] -> [N, 12]: few messages, whatever else this machine does."""
-
-    num_features = 12
-
-    def __init__(self, *last: nn.Module) -> None:
-        convolution = nn.Conv2d(3, 12, 3, padding=1, bias=False)
-        super().__init__(convolution, nn.BatchNorm2d(12), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), *last)
-
-    def recreate(self) -> "Small":
-        return Small()
-
-
 def job(method: str, team: Team, device: str = "cpu", **overrides: str) -> Trainer:
     """A run on 320 images of noise: nothing has to be read."""
     known = METHODS[method].Config.model_fields
@@ -161,14 +148,14 @@ def dropped(team: Team, device: str) -> dict[str, Tensor]:
 def with_dropout(team: Team, device: str) -> dict[str, Tensor]:
     """A step in float64 of a run whose backbone has both."""
     layers = (nn.Dropout(0.2), DropPath(0.3))
-    with conformance.in_float64(), patch.object(backbone, "create", lambda *_, **__: Small(*layers)):
+    with conformance.in_float64(), patch.object(backbone, "create", lambda *_, **__: conformance.Network(*layers)):
         return after(1, job("simsiam", team, device))
 
 
 def everything(team: Team, device: str = "cpu") -> dict[str, Any]:
     """All that the tests ask of a process."""
     set_determinism(1)
-    with patch.object(backbone, "create", lambda *_, **__: Small()):
+    with patch.object(backbone, "create", lambda *_, **__: conformance.Network()):
         return {
             "methods": all_methods(team, device),
             "mirrored": mirrored(team, device),

@@ -21,6 +21,7 @@ import pytest
 import torch
 from fake_results import fake_run
 from PIL import Image
+from readme_plugin import PLUGIN
 
 from bench import cli
 from bench.files import parse_json
@@ -439,10 +440,6 @@ def test_tables_are_computed_again_from_their_runs_alone() -> None:
     assert bench("verify paper --statistics --write").code == 1, "what was there differed"
     assert bench("verify paper --statistics").code == 0
     assert bench("verify paper --write").err == "bench: --write: only what --statistics computes can be written\n"
-
-
-README = (Path(plugins.__file__).parent / "README.md").read_text()
-(PLUGIN,) = re.findall(r"```python\n(# align_uniform\.py\n.*?)```", README, re.DOTALL)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from bench import team as module
 from bench.config.views import AugmentConfig
 from bench.data.augment import Augmentation
 from bench.team import ALONE
+from bench.training import conformance
 
 RUN = """
 import sys
@@ -78,7 +79,7 @@ def test_views_of_a_part_that_is_the_whole_take_no_operation_more() -> None:
 def test_a_step_on_one_device_asks_as_often_as_it_has_to_and_gets_no_work_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(backbone, "create", lambda *_, **__: parity.Small())
+    monkeypatch.setattr(backbone, "create", lambda *_, **__: conformance.Network())
     job = parity.job("byol", ALONE)
     index = torch.arange(parity.BATCH)
     job._train_step(index, 0, 0)

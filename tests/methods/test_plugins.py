@@ -2,17 +2,14 @@
 
 import importlib
 import os
-import re
 import sys
 from pathlib import Path
 
 import pytest
+from readme_plugin import PLUGIN
 
 from methods import METHODS, plugins
 from methods.plugins import PluginError
-
-README = (Path(plugins.__file__).parent / "README.md").read_text()
-(PLUGIN,) = re.findall(r"```python\n(# align_uniform\.py\n.*?)```", README, re.DOTALL)
 
 
 @pytest.fixture(autouse=True)

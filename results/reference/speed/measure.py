@@ -261,7 +261,7 @@ def streaming(n: int = 2_000, side: int = 224) -> None:
         for batch, part in enumerate(order.split(64)):
             augment(dataset.images[part], torch.Generator().manual_seed(batch))
         mapped = time.perf_counter() - begun
-        first = pil_transform(chosen.augment.views()[0], side)
+        first = pil_transform(chosen.augment.views()[0], side, chosen.augment)
         pictures = ImageFolder(root / "train", v2.Lambda(lambda image: (first(image), first(image))))
         begun = time.perf_counter()
         n_loaded = sum(len(labels) for _, labels in DataLoader(pictures, 64, True, num_workers=THREADS))

@@ -38,7 +38,7 @@ class Counted(Method):
         self.register_buffer("steps", torch.zeros(()))
         self.fails = False
 
-    def forward(self, x: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
         (z,) = self.gather(self.backbone(x))
         self.steps += 1
         if self.fails:

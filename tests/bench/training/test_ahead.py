@@ -45,13 +45,13 @@ def pictures(folder: Path, tmp_path: Path, cache: str) -> Pictures:
     return images
 
 
-def own(images: Pictures, epoch: int, batch: int, part: slice) -> tuple[Tensor, Tensor]:
+def own(images: Pictures, epoch: int, batch: int, part: slice) -> tuple[Tensor, ...]:
     """What the training cuts itself."""
     index = order(0, epoch, len(images))[batch * BATCH :][:BATCH]
     return VIEWS(chosen(images, index[part], CPU), stream(0, "augment", epoch, batch), part, len(index))
 
 
-def finished(crops: Crops, epoch: int, batch: int, part: slice) -> tuple[Tensor, Tensor]:
+def finished(crops: Crops, epoch: int, batch: int, part: slice) -> tuple[Tensor, ...]:
     return VIEWS(crops, stream(0, "augment", epoch, batch), part, BATCH)
 
 

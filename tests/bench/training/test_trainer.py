@@ -438,7 +438,7 @@ def test_a_loss_that_is_not_finite_fails_the_run_with_its_step_and_the_last_fini
         losses.append(logged["loss"].item())
         return {**logged, "loss": logged["loss"] * (math.nan if len(losses) == 7 else 1)}
 
-    job.method.forward = poisoned  # type: ignore[method-assign]
+    job.method.forward = poisoned
     with pytest.raises(trainer.NonFinite) as error:
         to_the_end(job)
     assert str(error.value) == f"non-finite loss at step 7 (epoch 2); last finite loss {losses[5]:.6g}"
