@@ -420,6 +420,20 @@ def test_a_published_table_is_made_again_from_nothing() -> None:
     assert bench("verify paper --statistics").code == 0, "there is no table beside runs.csv"
 
 
+def test_a_bundle_is_one_file_that_checks_elsewhere() -> None:
+    for seed in range(3):
+        fake_run(Path("results/x"), "raft", seed)
+        fake_run(Path("results/x"), "simclr", seed)
+    said = bench("report x --bundle paper.zip --format csv,md")
+    assert said.code == 0 and said.out.endswith("wrote paper.zip\n")
+    assert {path.name for path in Path("results/x").iterdir()} == {"runs"}, "nothing is written but the file"
+    shutil.unpack_archive("paper.zip")
+    shutil.rmtree("results")
+    assert bench("verify paper --statistics").code == 0
+    assert bench("report x --bundle paper.tar").err.startswith("bench: --bundle paper.tar: a bundle is a .zip file")
+    assert bench("report x --unredacted").err == "bench: --unredacted: it is for --bundle\n"
+
+
 def test_tables_are_computed_again_from_their_runs_alone() -> None:
     for seed in range(3):
         for method in ("raft", "simclr"):
