@@ -221,7 +221,7 @@ def check_method(
 
 def _launch(file: Path | None, flags: dict[str, Any], results: Path, data_dir: Path, retry_failed: bool) -> None:
     """Plan what the flags and the file ask for, and have it carried out; leaves with the exit code."""
-    from bench.planning import sweep_file
+    from bench.planning import sweep_file, until
     from bench.planning.evaluate import beside
     from bench.planning.request import Request
     from bench.training import livelog
@@ -230,7 +230,11 @@ def _launch(file: Path | None, flags: dict[str, Any], results: Path, data_dir: P
     livelog.parse(options.log)  # a wrong name is told before anything is done
     request = Request(sweep_file.planned(file, options), results, data_dir, options, _command(), retry_failed)
     judged = beside(request, options.encoder)  # what is wrong with them is told before anything is done
-    raise typer.Exit(max(map(_carry_out, [request, *judged])))
+    if options.until:
+        code = until.carry_out(request, lambda asked: sweep_file.planned(file, asked), _carry_out, print)
+    else:
+        code = _carry_out(request)
+    raise typer.Exit(max([code, *map(_carry_out, judged)]))
 
 
 def _carry_out(request: "Request") -> int:
