@@ -17,7 +17,9 @@ METHODS = Registry(
         "directpred": "methods.directpred:DirectPred",
         "moco_v2": "methods.moco_v2:MoCoV2",
         "nnclr": "methods.nnclr:NNCLR",
+        "swav": "methods.swav:SwAV",
         "lejepa": "methods.lejepa:LeJEPA",
+        "wmse": "methods.wmse:WMSE",
         "random": "methods.baselines:RandomInit",
         "supervised": "methods.baselines:Supervised",
     }
@@ -36,7 +38,9 @@ NAMES = {
     "directpred": "DirectPred",
     "moco_v2": "MoCo v2",
     "nnclr": "NNCLR",
+    "swav": "SwAV",
     "lejepa": "LeJEPA",
+    "wmse": "W-MSE",
     "random": "untrained",
 }
 """What readers know a method by; one that is not listed is shown by its name in METHODS."""

@@ -147,7 +147,7 @@ DESCRIPTIONS = {
     "quick": "digits, small ResNet, 30 epochs: any laptop, offline, under a minute a run",
     "cifar10-mini": "CIFAR-10, small ResNet, 5 epochs: about ten minutes a run on one CPU core",
     "cifar10": "CIFAR-10, ResNet-18, 200 epochs: one GPU; not comparable with published tables",
-    "raft-paper": "CIFAR-10, ResNet-18, 300 epochs, Adam: the setting of RAFT's paper",
+    "raft-paper": "CIFAR-10, ResNet-18, 300 epochs: raft-paper/2020-11 with the stem of later code; kept for its runs",
     **photographs.DESCRIPTIONS,
     **published.DESCRIPTIONS,
 }
@@ -162,8 +162,8 @@ def values(preset: str, method: str) -> dict[str, Any]:
     shared, by_method = PRESETS[preset]
     if preset in PUBLISHED and method not in by_method:
         raise UserError(
-            f"preset {preset} replicates {PUBLISHED[preset].source}, which has no {method}; it has "
-            f"{', '.join(by_method)}. To compare methods, take a paired preset, e.g. cifar10"
+            f"preset {preset} replicates {PUBLISHED[preset].source}: {', '.join(by_method)}; not {method}. To compare "
+            "methods, take a paired preset, e.g. cifar10"
         )
     own = by_method.get(method, {})
     merged: dict[str, Any] = {"method_name": method, "method": {}, "eval": {}}

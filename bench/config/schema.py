@@ -56,6 +56,15 @@ class RunConfig(Group):
                 raise first_problem(error, METHODS.config(name), f"{name}'s method.") from None
         return {**values, "method": section}
 
+    @model_validator(mode="after")
+    def _enough_images(self) -> "RunConfig":
+        if self.train.batch_size < (needed := self.method.smallest_batch):
+            raise ValueError(
+                f"train.batch_size={self.train.batch_size}: {self.method_name} needs at least {needed} images a step; "
+                f"use more, or lower what asks for them (bench list keys --method {self.method_name})"
+            )
+        return self
+
 
 def parse_overrides(settings: list[str]) -> dict[str, str]:
     """["optim.lr=0.1", ...] -> {"optim.lr": "0.1"}; raises UserError on a setting that is not KEY=VALUE."""

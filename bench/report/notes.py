@@ -5,6 +5,7 @@ from typing import cast
 
 import pandas as pd
 
+from bench.config.published import PUBLISHED
 from bench.report.columns import COLUMNS, DASH
 from bench.report.names import dataset_name, entry_name
 from bench.runs.identity import seed_list, weights_label
@@ -12,6 +13,7 @@ from bench.tables.conditions import compared, mixed, unlike
 from bench.tables.grid import on_board
 from bench.tables.leaderboard import Tables
 from bench.tables.statistics import TESTED_FROM
+from methods import NAMES
 
 WEIGHTS = ("backbone.weights", "backbone.weights_hash")
 ONE = {"methods": "method", "entries": "entry"}
@@ -32,6 +34,7 @@ def notes(tables: Tables, rows: pd.DataFrame) -> list[str]:
         f"seeds {seed_list(used['seed']) or 'none done'}. "
         f"Accuracies in percent: mean ± half of the 95 % t interval over training seeds, on one fixed test set; "
         f"{DASH}: too few seeds.",
+        *_published(first["preset"], rows),
         *_new_images(rows, tables.metric, name),
         *_methods(rows),
         *_tests(tables, rows, name),
@@ -45,6 +48,19 @@ def notes(tables: Tables, rows: pd.DataFrame) -> list[str]:
         *_search(rows),
         *_missing(runs),
     ]
+
+
+def _published(preset: str, rows: pd.DataFrame) -> Iterator[str]:
+    """Of a preset that replicates a source: what that reached, how it measured it, and what is otherwise here."""
+    if preset not in PUBLISHED:
+        return
+    own, here = PUBLISHED[preset], set(rows["method"])
+    told = [f"{NAMES.get(method, method)} {top1:.2f}" for method, top1 in own.accuracies.items() if method in here]
+    reached = f", where they reach {', '.join(told)} ({own.probe})" if told else ""
+    yield (
+        f"Published settings, method by method: {own.source}{reached}. Otherwise here: {own.departures}; 10 % of the "
+        "labelled images are for validation, though all are pre-trained on."
+    )
 
 
 def _networks(runs: pd.DataFrame) -> Iterator[str]:

@@ -34,6 +34,7 @@ TINY = {
     "method.projector_hidden": "32",
     "method.projector_out": "16",
     "method.prototypes": "24",
+    "method.whitening_size": "24",
 }
 
 

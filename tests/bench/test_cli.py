@@ -110,6 +110,14 @@ def folder_without_classes() -> None:
         ("run --method raft --seeds=-1", "--seeds '-1': give a number of seeds"),
         ("run --method raft --seeds a", "--seeds 'a': give a number of seeds"),
         ("run --method raft --set train.batch_size=9999", "train.batch_size=9999: digits has"),
+        (
+            "run --method wmse --set train.batch_size=64",
+            "train.batch_size=64: wmse needs at least 128 images a step; use more, or lower what asks for them",
+        ),
+        (
+            "run --method wmse --set method.projector_out=200",
+            "wmse's method.whitening_size=128: should be above projector_out=200, as fewer images have no covariance",
+        ),
         ("run --method raft --results /proc/nowhere", "cannot write results to /proc/nowhere"),
         ("run --method raft --set data.name=folder:empty", "empty"),
         ("run --method raft --set data.name=folder:absent", "absent"),
