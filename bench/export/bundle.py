@@ -45,7 +45,8 @@ bench verify {folder} --runs 3        # three runs again, from nothing: the same
 {sweeps}
 ```
 
-- `leaderboard.csv|md|tex`, `pairs.csv`, `grid.csv`, `overall.csv`: what is told; `report.html` shows it, with figures
+- `leaderboard.csv|md|tex`, `pairs.csv`, `grid.csv`, `overall.csv`, `improvements.csv`: what is told
+- `report.html`: all that on one page, with figures
 - `runs.csv`, `history.csv`, `evaluations.csv`: a row a run, an epoch, a classifier
 - `configs.json`: every setting of every configuration, by the hash that run ids have
 - `{files}`: the sweep that plans these runs

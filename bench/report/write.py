@@ -130,7 +130,7 @@ def files(
         found = frames(tables, columns)
         for name, frame in found.items():
             save(f"{name}.csv", csv(frame))
-        for name in {"overall", "evaluations"} - set(found):  # what was written of others must not stay
+        for name in {"overall", "improvements", "evaluations"} - set(found):  # what was written of others must not stay
             (folder / f"{name}.csv").unlink(missing_ok=True)
     if "md" in formats:
         save(
@@ -170,6 +170,7 @@ def frames(tables: Tables, columns: list[str] | None = None) -> dict[str, pd.Dat
     found["pairs"] = tables.pairs
     found |= {"evaluations": tables.evaluations} if len(tables.evaluations) else {}
     found |= {"overall": tables.overall} if len(tables.overall) else {}
+    found |= {"improvements": tables.improvements} if len(tables.improvements) else {}
     return found | {"problems": tables.problems}  # written when empty too: an older one must not stay
 
 

@@ -18,7 +18,7 @@ from bench.errors import unknown
 from bench.runs.identity import seed_list
 from bench.runs.result import ACCURACIES, METRICS, TIMINGS
 from bench.tables import conditions, foreign, images, inventory
-from bench.tables.across import across
+from bench.tables.across import across, improvements
 from bench.tables.comparison import Aim, Board, candidates, compare, leaders, predicted
 from bench.tables.evaluated import Measure, measures
 from bench.tables.grid import BOARD, POINT, on_board, points
@@ -48,6 +48,8 @@ class Tables:
     """One row a pair of entries on a board: the difference, its intervals and its tests."""
     overall: pd.DataFrame
     """One row an entry that is on every board, if there are several: mean rank and mean accuracy."""
+    improvements: pd.DataFrame
+    """One row an ordered pair of these: the probability that a run of one is better."""
     problems: pd.DataFrame
     """Files that could not be used, with reasons."""
     configs: dict[str, dict[str, Any]]
@@ -84,9 +86,9 @@ def tell(found: Inventory, results: Path, metric: str = "test_linear_top1", aim:
     board = rank(runs, grid, pairs, found.configs, best, metric)
     board = _over_images(board, metric, by_image)
     board = foreign.joined(board, found.encoders, found.evaluations, runs)
-    overall = across(runs, metric)
+    overall, better = across(runs, metric), improvements(runs, metric)
     told = (found.problems, found.configs, results, aim or Aim())
-    return Tables(metric, runs, found.history, found.evaluations, grid, board, pairs, overall, *told)
+    return Tables(metric, runs, found.history, found.evaluations, grid, board, pairs, overall, better, *told)
 
 
 def standing(tables: Tables, rows: pd.DataFrame) -> pd.DataFrame:
