@@ -82,6 +82,10 @@ class SweepOptions(MachineOptions):
     """Name of the folder in the results; by default the preset's name."""
     margin: float | None = Field(None, gt=0)
     """Points of accuracy within which two methods are as good as each other; to be named before the results."""
+    until: str = ""
+    """Add seeds until the 95 % interval of a difference is narrower: "raft,byol: 0.5" points."""
+    max_seeds: int = Field(50, ge=1)
+    """With --until: no more seeds than that."""
     log: str = ""
     """Show epochs live in tensorboard, wandb (extras to install)."""
 

@@ -18,11 +18,12 @@ from bench.errors import unknown
 from bench.runs.identity import seed_list
 from bench.runs.result import ACCURACIES, METRICS, TIMINGS
 from bench.tables import conditions, foreign, images, inventory
-from bench.tables.across import across
+from bench.tables.across import across, improvements
 from bench.tables.comparison import Aim, Board, candidates, compare, leaders, predicted
 from bench.tables.evaluated import Measure, measures
 from bench.tables.grid import BOARD, OF_SEARCH, UNFINISHED, edges, on_board, points, reported
 from bench.tables.images import Told
+from bench.tables.inventory import Inventory
 from bench.tables.statistics import DIGITS, summarise
 from methods import REFERENCES
 
@@ -47,6 +48,8 @@ class Tables:
     """One row a pair of entries on a board: the difference, its intervals and its tests."""
     overall: pd.DataFrame
     """One row an entry that is on every board, if there are several: mean rank and mean accuracy."""
+    improvements: pd.DataFrame
+    """One row an ordered pair of these: the probability that a run of one is better."""
     problems: pd.DataFrame
     """Files that could not be used, with reasons."""
     configs: dict[str, dict[str, Any]]
@@ -65,7 +68,11 @@ def collect(
     """All tables of some experiments. Raises UserError on an unknown experiment or metric."""
     if metric not in ACCURACIES and not Measure.parse(metric):  # told before anything is read
         raise unknown("metric", metric, ACCURACIES)
-    found = inventory.take(results, experiments)
+    return tell(inventory.take(results, experiments), results, metric, aim)
+
+
+def tell(found: Inventory, results: Path, metric: str = "test_linear_top1", aim: Aim | None = None) -> Tables:
+    """All tables of what was found. Raises UserError on a metric that no run has."""
     runs = found.runs
     if metric not in runs:
         raise unknown("metric", metric, [*ACCURACIES, *measures(runs)])
@@ -77,9 +84,9 @@ def collect(
     board = rank(runs, grid, pairs, found.configs, best, metric)
     board = _over_images(board, metric, by_image)
     board = foreign.joined(board, found.encoders, found.evaluations, runs)
-    overall = across(runs, metric)
+    overall, better = across(runs, metric), improvements(runs, metric)
     told = (found.problems, found.configs, results, aim or Aim())
-    return Tables(metric, runs, found.history, found.evaluations, grid, board, pairs, overall, *told)
+    return Tables(metric, runs, found.history, found.evaluations, grid, board, pairs, overall, better, *told)
 
 
 def standing(tables: Tables, rows: pd.DataFrame) -> pd.DataFrame:
