@@ -124,7 +124,7 @@ def test_what_was_not_executed_is_not_asked_for_again_and_again(tmp_path: Path, 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"search": {"points": "2"}}, "not in one command with a search"),
+        ({"search": {"points": "2", "from.optim.lr": "log:0.1,1"}}, "not in one command with a search"),
         ({"until": "raft,byol"}, "expected two entries and points of accuracy, e.g. raft,byol: 0.5"),
         ({"until": "raft,byol: -1"}, "expected two entries and points of accuracy"),
         ({"until": "raft,bylo: 1"}, "unknown entry in --until 'bylo': did you mean 'byol'?"),
