@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.config import photographs, published
 from bench.config.published import PUBLISHED
+from bench.config.published.papers import RAFT_HEADS
 from bench.errors import UserError, unknown
 from methods import METHODS
 
@@ -62,17 +63,6 @@ _RAFT_PAPER: dict[str, Any] = {
     "optim": {"name": "adam", "lr": 7.5e-5, "schedule": "constant"},
     "train": {"epochs": 300, "batch_size": 1024, "precision": "bfloat16", "checkpoint_epochs": 5},
     "eval": {"every_epochs": 10},
-}
-
-_RAFT_PAPER_TEACHER: dict[str, Any] = {
-    "method": {
-        "projector_hidden": 512,
-        "projector_out": 256,
-        "predictor_hidden": 512,
-        "tau": 0.996,
-        "tau_schedule": "constant",
-        "teacher_init": "random",
-    }
 }
 
 _QUICK_RATES: dict[str, dict[str, Any]] = {  # at .1, .5, 1 (results/reference/rates); –: the loss became infinite
@@ -128,9 +118,9 @@ PRESETS: dict[str, _Preset] = {
     "raft-paper": (
         _RAFT_PAPER,
         {
-            "raft": _RAFT_PAPER_TEACHER,
-            "byol": _RAFT_PAPER_TEACHER,
-            "byol_prime": _RAFT_PAPER_TEACHER,
+            "raft": RAFT_HEADS,
+            "byol": RAFT_HEADS,
+            "byol_prime": RAFT_HEADS,
             "simsiam": {"method": {"projector_hidden": 512, "projector_out": 256, "predictor_hidden": 64}},
             "moco_v3": {"method": {"projector_hidden": 512, "projector_out": 256, "predictor_hidden": 512}},
             **{

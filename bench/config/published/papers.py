@@ -22,7 +22,7 @@ _RAFT: Settings = {
     "train": {"epochs": 300, "batch_size": 1024, "checkpoint_epochs": 5},
     "eval": {"every_epochs": 10},
 }
-_RAFT_HEADS: Settings = {
+RAFT_HEADS: Settings = {
     "method": {
         "projector_hidden": 512,
         "projector_out": 256,
@@ -46,7 +46,7 @@ PUBLISHED: dict[str, Published] = {
     ),
     "raft-paper/2020-11": Published(
         _RAFT,
-        dict.fromkeys(("raft", "byol", "byol_prime"), _RAFT_HEADS),
+        dict.fromkeys(("raft", "byol", "byol_prime"), RAFT_HEADS),
         "the authors' code of RAFT, 25 November to 1 December 2020",
         "",
         {},
