@@ -90,3 +90,17 @@ def test_sources_that_decide_numbers_are_told_from_those_that_show_or_submit_the
         deciding
     )
     assert not [name for name in deciding if name.startswith(("slurm/", "bench/report/", "bench/tables/", "bench/cli"))]
+
+
+def test_sources_that_nobody_installed_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -m bench` where the sources lie: a run is none the worse for that."""
+    installed = provenance.version
+
+    def version(package: str) -> str:
+        if package == "ssl-bench":
+            raise provenance.PackageNotFoundError(package)
+        return installed(package)
+
+    monkeypatch.setattr(provenance, "version", version)
+    assert provenance.versions()["ssl-bench"] == "not installed"
+    assert provenance.versions()["torch"] == torch.__version__.partition("+")[0]
