@@ -1,6 +1,7 @@
 """What a result says of the code that made it."""
 
 import subprocess
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +95,11 @@ def test_sources_that_decide_numbers_are_told_from_those_that_show_or_submit_the
 
 def test_sources_that_nobody_installed_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """`python -m bench` where the sources lie: a run is none the worse for that."""
-    installed = provenance.version
 
     def version(package: str) -> str:
         if package == "ssl-bench":
-            raise provenance.PackageNotFoundError(package)
-        return installed(package)
+            raise metadata.PackageNotFoundError(package)
+        return metadata.version(package)
 
     monkeypatch.setattr(provenance, "version", version)
     assert provenance.versions()["ssl-bench"] == "not installed"
