@@ -70,6 +70,9 @@ _QUICK_RATES: dict[str, dict[str, Any]] = {  # at .1, .5, 1 (results/reference/r
     "barlow_twins": {"optim": {"lr": 0.5}},  # 90.2, 93.0, 91.3
     "vicreg": {"optim": {"lr": 0.1}},  # 96.2, – (one seed of two), –
     "dino": {"optim": {"lr": 1.0}},  # 87.4, 89.9, 92.3
+    "moco_v2": {"optim": {"lr": 0.5}},  # 94.1, 95.1, 93.0; these and the others of 1, in results/reference/rates-newer
+    "swav": {"optim": {"lr": 0.5}},  # 83.9, 90.9, 89.9
+    "lejepa": {"optim": {"lr": 0.5}},  # 88.1, 96.2, 94.8
 }
 
 _Preset = tuple[dict[str, Any], dict[str, dict[str, Any]]]
