@@ -94,11 +94,11 @@ def means(runs: pd.DataFrame) -> list[str]:
 def board(name: str) -> list[list[str]]:
     """The rows that an experiment's runs give, in the order and with the marks of its leaderboard."""
     runs = pd.read_csv(RESULTS / name / "runs.csv")
-    key = "entry" if "entry" in runs else "method"  # older tables have no entries
+    key = "entry" if "entry" in runs else "method"  # older runs have no entries
     rows = []
     for row in pd.read_csv(RESULTS / name / "leaderboard.csv", keep_default_na=False).itertuples():
         own = runs[runs[key] == getattr(row, key)]
-        told = {"best": " *", "tie": " *", "": ""}[row.mark] + " (reference)" * row.reference
+        told = {"best": " *", "candidate": " *", "": ""}[row.mark] + " (reference)" * row.reference
         rows.append([entry_name(getattr(row, key)) + told, str(len(own)), *means(own)])
     return rows
 
@@ -160,12 +160,31 @@ def test_the_tests_of_the_ablation_are_what_the_page_says() -> None:
     significant = pairs[pairs["significant"]]
     page = " ".join(PAGE.read_text().split())
     assert f"over all {len(pairs)} pairs" in page and f"{len(significant)} pairs differ significantly" in page
-    assert set(significant["entry_a"]) == {"BYOL, MLP", "BYOL', MLP"} and (significant["difference"] > 0).all()
+    assert (
+        set(significant["entry_a"]) == {"BYOL, MLP", "BYOL', MLP", "RAFT, MLP"}
+        and (significant["difference"] > 0).all()
+    )
     low, high = significant["p_holm"].min(), significant["p_holm"].max()
     assert f"adjusted p from {low:.3f} to {high:.3f}" in page
     by_pair = pairs.set_index(["entry_a", "entry_b"])["p_holm"]
     told = [by_pair[f"{name}, MLP", "alignment alone, MLP"] for name in ("BYOL", "BYOL'", "RAFT")]
-    assert "(adjusted p {:.3f}; BYOL' {:.2f}, RAFT {:.2f})".format(*told) in page
+    assert "(adjusted p {:.3f}; BYOL' {:.3f}, RAFT {:.3f})".format(*told) in page
+
+
+PUBLISHED = sorted(path.parent for path in RESULTS.rglob("runs.csv"))
+
+
+@pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.relative_to(RESULTS).as_posix())
+def test_the_tables_are_what_their_runs_give(
+    folder: Path, bench: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench("verify", str(folder), "--statistics")
+    lines = capsys.readouterr().out.splitlines()
+    compared = {line.partition(":")[0] for line in lines if ": 0 differences in " in line}
+    tables = {"grid.csv", "leaderboard.csv", "pairs.csv", "leaderboard.md"}
+    assert {path.name for path in folder.iterdir()} & tables <= compared
+    away = "data.name=folder:" in (folder / "runs.csv").read_text()
+    assert any("not proven by their hash" in line for line in lines) == away
 
 
 @pytest.mark.slow

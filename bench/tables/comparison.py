@@ -27,7 +27,7 @@ PAIRS = [
     *("entry_a", "entry_b", "method_a", "method_b", "n", "difference", "se", "low", "high"),
     *("low_simultaneous", "high_simultaneous", "low_seeds_images", "high_seeds_images", "p_welch", "p_holm"),
     *("significant", "p_t", "p_permutation", "p_permutation_least", "p_equivalent", "verdict"),
-    *("detectable", "seeds_needed", "reference", "with_best"),
+    *("detectable", "seeds_needed", "reference", "with_best", "metric", "margin", "seeds_needed_for"),
 ]
 
 
@@ -112,9 +112,11 @@ def compare(
     A difference is of the means over the `n` common seeds: one that failed for one of them, as a hard one may, counts
     for neither. Its tests are Welch's, Holm-adjusted over the pairs without a reference; p_t and p_permutation are
     paired. Intervals, all of 95 %: low, high of that one difference; *_simultaneous of all tested pairs at once;
-    *_seeds_images of that one, for new seeds and new test images, where both have the same seeds.
+    *_seeds_images of that one, for new seeds and new test images, where both have the same seeds. Every row says by
+    which metric it compares, with which margin, and which difference seeds_needed is for (NaN: the one seen).
     """
     aim = aim or Aim()
+    told_of = {"metric": metric, "margin": aim.margin, "seeds_needed_for": aim.difference}
     rows: list[dict[str, Any]] = []
     for board, own in runs.groupby(BOARD):
         by_entry = _by_entry(scores(own, metric))
@@ -123,7 +125,7 @@ def compare(
         order = sorted(by_entry, key=lambda e: (-round(by_entry[e].mean(), DIGITS), e))
         found: list[tuple[dict[str, Any], Difference]] = []
         for a, b in combinations(order, 2):
-            row: dict[str, Any] = {**dict(zip(BOARD, board, strict=True)), "entry_a": a, "entry_b": b}
+            row: dict[str, Any] = {**dict(zip(BOARD, board, strict=True)), "entry_a": a, "entry_b": b, **told_of}
             row |= {"method_a": method[a], "method_b": method[b]}
             row["reference"] = not {method[a], method[b]}.isdisjoint(REFERENCES)
             row["with_best"] = best.get(board) in (a, b)
@@ -136,7 +138,7 @@ def compare(
             found.append((row, differences.difference(*values)))
         found.sort(key=lambda pair: bool(pair[0]["reference"]))
         rows += _family(found, by_entry, aim)
-    return pd.DataFrame(rows, columns=[*BOARD, *PAIRS])
+    return pd.DataFrame(rows, columns=[*BOARD, *PAIRS]).astype({"margin": float, "seeds_needed_for": float})
 
 
 def _by_entry(numbers: pd.Series) -> dict[str, pd.Series]:

@@ -23,6 +23,7 @@ from bench.tables.comparison import Aim, Board, candidates, compare, leaders, pr
 from bench.tables.evaluated import Measure, measures
 from bench.tables.grid import BOARD, POINT, on_board, points
 from bench.tables.images import Told
+from bench.tables.inventory import Inventory
 from bench.tables.statistics import DIGITS, summarise
 from methods import REFERENCES
 
@@ -65,7 +66,11 @@ def collect(
     """All tables of some experiments. Raises UserError on an unknown experiment or metric."""
     if metric not in ACCURACIES and not Measure.parse(metric):  # told before anything is read
         raise unknown("metric", metric, ACCURACIES)
-    found = inventory.take(results, experiments)
+    return tell(inventory.take(results, experiments), results, metric, aim)
+
+
+def tell(found: Inventory, results: Path, metric: str = "test_linear_top1", aim: Aim | None = None) -> Tables:
+    """All tables of what was found. Raises UserError on a metric that no run has."""
     runs = found.runs
     if metric not in runs:
         raise unknown("metric", metric, [*ACCURACIES, *measures(runs)])

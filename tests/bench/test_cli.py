@@ -4,6 +4,7 @@ import io
 import os
 import pty
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -402,15 +403,43 @@ def test_a_published_table_is_made_again_from_nothing() -> None:
     (published / "experiment.toml").write_text(Path("paper.toml").read_text() + f"[set]\n{settings}")
     answer = bench("verify paper --runs 1")
     assert answer.code == 0, answer.err
+    assert "earlier call" not in answer.out
     assert re.search(r"^same  simclr-\w+-s\d: the same 10 numbers$", answer.out, re.MULTILINE)
     assert answer.out.endswith("paper: 1 of 2 runs made again: 1 same\n")
-    (run,) = store.run_dirs(Path("results/verify-paper"))
+    (experiment,) = Path("results").glob("verify-paper-????????")
+    (run,) = store.run_dirs(experiment)
     accuracy = store.read_run(run).result.metrics.test_linear_top1  # type: ignore[union-attr]
     (published / "runs.csv").write_text(table.replace(f"{accuracy},", "1.5,", 1))
     before = run.result.stat().st_mtime_ns
     answer = bench("verify paper --runs 1")
     assert answer.code == 1 and "different  simclr-" in answer.out and "1.5 ->" in answer.out
     assert run.result.stat().st_mtime_ns == before, "what was made again is not made a third time"
+    assert re.search(rf"^1 of these were made by an earlier call, until 20.*: remove {experiment} to", answer.out, re.M)
+    (published / "experiment.toml").unlink()
+    assert bench("verify paper --runs 1").out == answer.out, "its rows say what to plan"
+    assert bench("verify paper --statistics").code == 0, "there is no table beside runs.csv"
+
+
+def test_tables_are_computed_again_from_their_runs_alone() -> None:
+    for seed in range(3):
+        for method in ("raft", "simclr"):
+            fake_run(Path("results/x"), method, seed)
+    assert bench("report x --format csv").code == 0
+    shutil.move("results/x/pairs.csv", "pairs.csv")
+    shutil.move("results/x", "paper")
+    shutil.rmtree("paper/runs")
+    same = bench("verify paper --statistics")
+    assert (
+        same.code == 0 and "leaderboard.csv: 0 differences in " in same.out and "not checked: settings of" in same.out
+    )
+    text = Path("pairs.csv").read_text().replace(",raft,", ",raft?,")
+    Path("paper/pairs.csv").write_text(text)
+    other = bench("verify paper --statistics")
+    assert other.code == 1 and "raft?: no such row by runs.csv" in other.out
+    assert not Path("results").exists() or not list(Path("results").glob("*")), "nothing is made"
+    assert bench("verify paper --statistics --write").code == 1, "what was there differed"
+    assert bench("verify paper --statistics").code == 0
+    assert bench("verify paper --write").err == "bench: --write: only what --statistics computes can be written\n"
 
 
 @pytest.fixture

@@ -9,39 +9,40 @@ import pytest
 from scipy import stats
 
 from bench.errors import UserError
-from bench.tables import verification
+from bench.tables import published, verification
+from bench.tables.published import Published
 
 
 def row(run_id: str, **changes: Any) -> dict[str, Any]:
     """A run of one configuration: linear 90 %, loss 1."""
-    values: dict[str, Any] = {"run_id": run_id, "config_hash": "c", "state": "done", "test_linear_top1": 90.0}
+    method, config_hash, seed = run_id.rsplit("-", 2)
+    values: dict[str, Any] = {"run_id": run_id, "method": method, "config_hash": config_hash, "seed": seed[1:]}
+    values |= {"preset": "quick", "dataset": "digits", "protocol": 1, "state": "done", "test_linear_top1": 90.0}
     return {**values, "loss": 1.0, "versions": "torch 1", "device": "cpu (A)", "threads": 1, **changes}
 
 
-def table(folder: Path, *rows: dict[str, Any]) -> verification.Published:
+def table(folder: Path, *rows: dict[str, Any]) -> Published:
     folder.mkdir(exist_ok=True)
     pd.DataFrame(rows).to_csv(folder / "runs.csv", index=False)
-    (folder / "experiment.toml").write_text("seeds = 3")
-    return verification.read(folder)
+    return published.read(folder)
 
 
 def verdicts(folder: Path, *again: dict[str, Any]) -> list[verification.Verdict]:
     """Of a table of 90 % and three other seeds, whose sd is 1."""
-    others = [row(f"a-s{i}", test_linear_top1=accuracy) for i, accuracy in enumerate((89.0, 90.0, 91.0), start=1)]
-    rows = [row("a-s0"), *others]
-    published = table(folder, *rows)
-    return verification.compared(published, pd.DataFrame(again), [each["run_id"] for each in again] or ["a-s0"])
+    accuracies = enumerate((90.0, 89.0, 90.0, 91.0))
+    rows = [row(f"a-cccccccc-s{seed}", test_linear_top1=accuracy) for seed, accuracy in accuracies]
+    return verification.compared(table(folder, *rows), pd.DataFrame(again), [each["run_id"] for each in again])
 
 
 def test_equal_numbers_are_the_same(tmp_path: Path) -> None:
-    (found,) = verdicts(tmp_path, row("a-s0", versions="torch 2"))
+    (found,) = verdicts(tmp_path, row("a-cccccccc-s0", versions="torch 2"))
     assert (found.kind, found.text) == ("same", "the same 2 numbers")
 
 
 @pytest.mark.parametrize(("accuracy", "kind"), [(91.0, "close"), (83.92, "close"), (96.09, "different")])
 def test_others_are_close_as_two_seeds_may_be(tmp_path: Path, accuracy: float, kind: str) -> None:
     """4.30 (t of 2 degrees of freedom) times the root of 2 times the sd, 1."""
-    (found,) = verdicts(tmp_path, row("a-s0", test_linear_top1=accuracy, device="cpu (B)"))
+    (found,) = verdicts(tmp_path, row("a-cccccccc-s0", test_linear_top1=accuracy, device="cpu (B)"))
     assert found.kind == kind
     assert f"{accuracy - 90:+.2f} points, where two seeds may be 6.08 apart (95 %, by the 3 others)" in found.text
     assert f"test_linear_top1 90 -> {accuracy:.6g}" in found.text and "loss" not in found.text
@@ -49,14 +50,14 @@ def test_others_are_close_as_two_seeds_may_be(tmp_path: Path, accuracy: float, k
 
 
 def test_a_loss_that_differs_is_not_the_same(tmp_path: Path) -> None:
-    (found,) = verdicts(tmp_path, row("a-s0", loss=1.0000001))
+    (found,) = verdicts(tmp_path, row("a-cccccccc-s0", loss=1.0000001))
     assert found.kind == "close" and found.text.endswith("nothing that is recorded differs")
 
 
 def test_one_seed_has_no_spread_to_be_within(tmp_path: Path) -> None:
-    published = table(tmp_path, row("b-s0", config_hash="b"))
-    again = pd.DataFrame([row("b-s0", test_linear_top1=90.1)])
-    assert verification.compared(published, again, ["b-s0"])[0].kind == "different"
+    read = table(tmp_path, row("b-dddddddd-s0"))
+    again = pd.DataFrame([row("b-dddddddd-s0", test_linear_top1=90.1)])
+    assert verification.compared(read, again, ["b-dddddddd-s0"])[0].kind == "different"
 
 
 def test_another_seed_is_close_in_95_of_100_tables() -> None:
@@ -69,28 +70,15 @@ def test_another_seed_is_close_in_95_of_100_tables() -> None:
 
 @pytest.mark.parametrize("state", ["failed", "running"])
 def test_a_run_that_did_not_end_is_missing(tmp_path: Path, state: str) -> None:
-    assert verdicts(tmp_path, row("a-s0", state=state))[0].kind == "missing"
+    assert verdicts(tmp_path, row("a-cccccccc-s0", state=state))[0].kind == "missing"
 
 
 def test_the_draw_is_the_same_every_time_and_of_what_is_planned(tmp_path: Path) -> None:
-    published = table(tmp_path / "t", *(row(f"a-s{i}") for i in range(20)), row("a-s99", state="failed"))
-    planned = [f"a-s{i}" for i in range(10)] + ["a-s99"]
-    chosen = verification.drawn(published, planned, 3)
-    assert chosen == verification.drawn(published, planned[::-1], 3) and len(set(chosen)) == 3
-    assert set(chosen) <= {f"a-s{i}" for i in range(10)}
-    assert verification.drawn(published, planned, 100) == sorted(f"a-s{i}" for i in range(10))
+    read = table(tmp_path / "t", *(row(f"a-cccccccc-s{i}") for i in range(20)), row("a-cccccccc-s99", state="failed"))
+    planned = [f"a-cccccccc-s{i}" for i in range(10)] + ["a-cccccccc-s99"]
+    chosen = verification.drawn(read, planned, 3)
+    assert chosen == verification.drawn(read, planned[::-1], 3) and len(set(chosen)) == 3
+    assert set(chosen) <= {f"a-cccccccc-s{i}" for i in range(10)}
+    assert verification.drawn(read, planned, 100) == sorted(f"a-cccccccc-s{i}" for i in range(10))
     with pytest.raises(UserError, match="plans none of the runs"):
-        verification.drawn(published, ["b-s0"], 3)
-
-
-def test_what_is_no_published_table_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"there is no runs.csv; a published table has runs.csv, and experiment.toml"):
-        verification.read(tmp_path)
-    (tmp_path / "runs.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match=r"there is no experiment.toml"):
-        verification.read(tmp_path)
-    (tmp_path / "experiment.toml").write_text("seeds = 3")
-    with pytest.raises(UserError, match="no table of runs as this program writes it"):
-        verification.read(tmp_path / "runs.csv")
-    with pytest.raises(UserError, match="no run is done"):
-        table(tmp_path, row("a-s0", state="failed"))
+        verification.drawn(read, ["b-dddddddd-s0"], 3)
