@@ -17,6 +17,7 @@ METHODS = Registry(
         "directpred": "methods.directpred:DirectPred",
         "moco_v2": "methods.moco_v2:MoCoV2",
         "nnclr": "methods.nnclr:NNCLR",
+        "swav": "methods.swav:SwAV",
         "lejepa": "methods.lejepa:LeJEPA",
         "random": "methods.baselines:RandomInit",
         "supervised": "methods.baselines:Supervised",
@@ -36,6 +37,7 @@ NAMES = {
     "directpred": "DirectPred",
     "moco_v2": "MoCo v2",
     "nnclr": "NNCLR",
+    "swav": "SwAV",
     "lejepa": "LeJEPA",
     "random": "untrained",
 }

@@ -46,8 +46,11 @@ class Method(nn.Module):
         """Parameters for the optimizer; a group with "constant_lr": True keeps its rate. Empty: nothing to train."""
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
 
+    def before_step(self, progress: float) -> None:
+        """Called before every optimizer step; `progress` in [0, 1) is the share of the training that is done."""
+
     def after_step(self, progress: float) -> None:
-        """Called after every optimizer step; `progress` in [0, 1] is the share of the training that is done."""
+        """Called after every optimizer step, with the same `progress`."""
 
 
 def batch_norms(network: nn.Module) -> list[str]:

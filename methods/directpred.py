@@ -52,6 +52,6 @@ class DirectPred(Method):
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
         self.teacher.follow(self.backbone, self.projector, progress)
-        s, u = torch.linalg.eigh(self.correlation.double())  # [D], [D, D]
+        s, u = torch.linalg.eigh(self.correlation.double())  # [D], [D, D]; the one wait for a GPU in a step
         s = (s.clamp(min=0) / s.max()).sqrt() + self.config.epsilon
         self.predictor.copy_(u * s @ u.T)

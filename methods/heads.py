@@ -6,6 +6,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from methods.config import PredictorKind
+from methods.losses import normalize, product
 
 
 class BatchNorm(nn.BatchNorm1d):
@@ -27,6 +28,25 @@ def mlp(inputs: int, hidden: int, outputs: int, layers: int = 2, norm: bool = Tr
         blocks += [BatchNorm(n_out)] if norm else []
         blocks += [nn.ReLU(inplace=True)]
     return nn.Sequential(*blocks, nn.Linear(widths[-1], outputs))
+
+
+def dino(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """DINO's head before its prototypes: three linear layers with GELU between them, weights of a normal of 0.02."""
+    layers = [nn.Linear(inputs, hidden), nn.Linear(hidden, hidden), nn.Linear(hidden, outputs)]
+    for layer in layers:
+        nn.init.trunc_normal_(layer.weight, std=0.02)
+        nn.init.zeros_(layer.bias)
+    return nn.Sequential(layers[0], nn.GELU(), layers[1], nn.GELU(), layers[2])
+
+
+class Prototypes(nn.Linear):
+    """Cosines of embeddings with K unit prototypes, in float32: [N, D] -> [N, K]."""
+
+    def __init__(self, dim: int, prototypes: int) -> None:
+        super().__init__(dim, prototypes, bias=False)
+
+    def forward(self, z: Tensor) -> Tensor:
+        return product(normalize(z), normalize(self.weight).T)
 
 
 def deep_projector(inputs: int, hidden: int, outputs: int, layers: int) -> nn.Sequential:

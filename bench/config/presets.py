@@ -1,15 +1,17 @@
 """Numbers with their sources: (preset, method) -> the settings of a run, before the user's overrides.
 
 A preset is what all its methods share, then what differs by method. Sources: the methods' papers (arXiv numbers in
-methods/), solo-learn's CIFAR-10 configurations (for the preset `cifar10`), or our own choice, which is said. Those for
-photographs are in a file of their own.
+methods/), solo-learn's CIFAR-10 configurations (for the preset `cifar10`), or our own choice, which is said. These
+presets are *paired*: one augmentation and budget for all methods, to compare them. Those for photographs are in a file
+of their own, and so are the *published* ones, which replicate a source method by method.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from bench.config import photographs
-from bench.errors import unknown
+from bench.config import photographs, published
+from bench.config.published import PUBLISHED
+from bench.errors import UserError, unknown
 from methods import METHODS
 
 # Our choice, so that a laptop without data or network has results in minutes. The rates are of .1, .5 and 1 what gave
@@ -150,6 +152,7 @@ PRESETS: dict[str, _Preset] = {
         },
     ),
     **photographs.PRESETS,
+    **{name: (own.shared, own.by_method) for name, own in PUBLISHED.items()},
 }
 
 DESCRIPTIONS = {
@@ -159,6 +162,7 @@ DESCRIPTIONS = {
     "cifar10": "CIFAR-10, ResNet-18, 200 epochs: one GPU; not comparable with published tables",
     "raft-paper": "CIFAR-10, ResNet-18, 300 epochs, Adam: the setting of RAFT's paper",
     **photographs.DESCRIPTIONS,
+    **published.DESCRIPTIONS,
 }
 
 
@@ -169,6 +173,11 @@ def values(preset: str, method: str) -> dict[str, Any]:
     if method not in METHODS:
         raise unknown("method", method, METHODS)
     shared, by_method = PRESETS[preset]
+    if preset in PUBLISHED and method not in by_method:
+        raise UserError(
+            f"preset {preset} replicates {PUBLISHED[preset].source}, which has no {method}; it has "
+            f"{', '.join(by_method)}. To compare methods, take a paired preset, e.g. cifar10"
+        )
     own = by_method.get(method, {})
     merged: dict[str, Any] = {"method_name": method, "method": {}, "eval": {}}
     for source in (shared, own):

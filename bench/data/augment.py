@@ -15,6 +15,7 @@ from bench.data import colour, resample
 from bench.data.colour import BRIGHTNESS, CONTRAST, HUE, SATURATION
 from bench.data.constant import constant
 from bench.data.crop import ATTEMPTS, Box, Sides, cut, place
+from bench.data.resample import full_radius, tenth
 from bench.data.split import Channels
 from bench.data.whole import Crops, Whole, send
 
@@ -94,7 +95,9 @@ class Augmentation:
         return [draw(view, whole or n, height, width, generator, some) for view in self.views]
 
     def _made(self, images: Batch, parameters: Parameters, size: int) -> Tensor:
-        x = apply(images, parameters, size, self.config.interpolation, self.config.blur_kernel)
+        full = self.config.blur_kernel == "full"
+        radius = full_radius(size, max(view.blur_sigma_max for view in self.views)) if full else tenth(size)
+        x = apply(images, parameters, size, self.config.interpolation, radius)
         return _normalize_(x, self.mean, self.std)
 
 
@@ -149,12 +152,13 @@ def draw(
 
 
 def apply(
-    images: Batch, parameters: Parameters, size: int, interpolation: str = "bilinear", blur_kernel: str = "tenth"
+    images: Batch, parameters: Parameters, size: int, interpolation: str = "bilinear", blur_radius: int = 0
 ) -> Tensor:
     """uint8 images [N, C, H, W] and parameters of M = k N samples -> float32 [M, C, size, size] in [0, 1].
 
-    Crops of whole pictures are cut on the CPU. Sample m is made from image m mod N. In between, the samples are sorted
-    by the place of hue in their jitter: hue is the one of its operations that is not affine, and so works on slices.
+    blur_radius: in pixels; 0: for a kernel of a tenth of the image. Crops of whole pictures are cut on the CPU.
+    Sample m is made from image m mod N. In between, the samples are sorted by the place of hue in their jitter: hue is
+    the one of its operations that is not affine, and so works on slices.
     """
     p, m, device = parameters, len(parameters.top), images.device
     changes = (p.factors[p.jitter] != torch.tensor(NO_CHANGE)).any(dim=0).tolist()
@@ -194,9 +198,8 @@ def apply(
     if len(gray):
         x.index_copy_(0, gray, colour.gray(x.index_select(0, gray)).expand(-1, x.shape[1], -1, -1))
     if len(blur):
-        sigma = p.sigma[p.blur]
-        radius = resample.blur_radius(blur_kernel, size, sigma.max().item())
-        x.index_copy_(0, blur, resample.blurred(x.index_select(0, blur), send(sigma, device), radius))
+        sigma = send(p.sigma[p.blur], device)
+        x.index_copy_(0, blur, resample.blurred(x.index_select(0, blur), sigma, blur_radius or tenth(size)))
     if len(solarize):
         chosen = x.index_select(0, solarize)
         x.index_copy_(0, solarize, torch.minimum(chosen, 1 - chosen))  # 1 - x where x >= 1/2

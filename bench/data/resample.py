@@ -69,9 +69,14 @@ def blurred(x: Tensor, sigma: Tensor, radius: int) -> Tensor:
     return band @ x @ band.transpose(2, 3)
 
 
-def blur_radius(kernel: str, size: int, sigma: float) -> int:
-    """Of a kernel of about a tenth of the image (23 of 224 pixels, as BYOL); or full: of 3 standard deviations."""
-    return max(1, size // 20) if kernel == "tenth" else min(max(1, math.ceil(3 * sigma)), size - 1)
+def tenth(size: int) -> int:
+    """The radius of a blur's kernel of about a tenth of the image: 23 of 224 pixels, as BYOL."""
+    return max(1, size // 20)
+
+
+def full_radius(size: int, sigma: float) -> int:
+    """That of a kernel of 3 standard deviations to each side, where the image has so many pixels to reflect."""
+    return min(max(1, math.ceil(3 * sigma)), size - 1)
 
 
 @lru_cache

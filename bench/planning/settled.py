@@ -63,8 +63,8 @@ def _check_views(config: RunConfig) -> None:
     views, most = config.augment.views(), config.method.most_views
     if most and len(views) > most:
         raise UserError(
-            f"{config.method_name} takes {most} views and augment makes {len(views)} (view3, view4, copies): leave them "
-            "out, or take a method for any number, e.g. dino or swav"
+            f"{config.method_name} takes {most} views and augment makes {len(views)} (view3, view4, copies): leave "
+            "them out, or take a method for any number, e.g. dino or swav"
         )
     if any(view.size not in (0, config.data.size) for view in views[:2]):
         sizes = " and ".join(str(view.size or config.data.size) for view in views[:2])

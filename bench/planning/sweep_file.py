@@ -81,7 +81,7 @@ def planned(file: Path | None, asked: SweepOptions) -> list[dict[str, Any]]:
             asked.preset,
             asked.set,
             asked.grid,
-            asked.experiment or asked.preset,
+            asked.experiment or asked.preset.replace("/", "-"),  # a published preset is named SOURCE/DATA
         )
     except UserError as error:
         line = _line_of_setting(file, asked, str(error)) if file else 0

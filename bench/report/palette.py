@@ -42,6 +42,8 @@ LOOKS = {  # Okabe & Ito's colours, then Tol's; references in grey and black
     "directpred": Look("#F0E442", "8"),
     "moco_v2": Look("#44AA99", "d"),
     "nnclr": Look("#AA4499", "*"),
+    "swav": Look("#6A3D9A", "P"),
+    "wmse": Look("#B15928", "X"),
     "lejepa": Look("#661100", "H"),
     "random": Look("#808080", "X"),
     "supervised": Look("#000000", "P"),

@@ -12,7 +12,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from bench.config.schema import RunConfig
 from bench.config.views import AugmentConfig, ViewConfig
-from bench.data.resample import blur_radius
+from bench.data.resample import full_radius, tenth
 
 PREFETCH = 2  # batches a worker, as DataLoader does by default
 MIN_TIMED = 6  # batches of a DataLoader, at least
@@ -93,7 +93,7 @@ def pil_transform(view: ViewConfig, size: int, shared: AugmentConfig) -> v2.Comp
     steps += [v2.RandomHorizontalFlip(view.flip)] if view.flip else []
     steps += [v2.RandomApply([jitter], view.jitter)] if view.jitter else []
     steps += [v2.RandomGrayscale(view.gray)] if view.gray else []
-    radius = blur_radius(shared.blur_kernel, size, view.blur_sigma_max)
+    radius = full_radius(size, view.blur_sigma_max) if shared.blur_kernel == "full" else tenth(size)
     blur = v2.GaussianBlur(2 * radius + 1, (view.blur_sigma_min, view.blur_sigma_max))
     steps += [v2.RandomApply([blur], view.blur)] if view.blur else []
     steps += [v2.RandomSolarize(128, view.solarize)] if view.solarize else []

@@ -165,7 +165,9 @@ class Trainer:
         config = self.config
         *views, labels = inputs
         inputs = (*(view.to(memory_format=self.layout) for view in views), labels)
+        progress = self.step / (self.epochs * self.steps_per_epoch)
         self._draw()
+        self.method.before_step(progress)
         optim.set_lr(
             self.optimizer,
             self.step,
@@ -186,7 +188,7 @@ class Trainer:
         if config.optim.clip_norm:
             torch.nn.utils.clip_grad_norm_(trained, config.optim.clip_norm)  # of the whole gradient, on every device
         self.optimizer.step()
-        self.method.after_step(self.step / (self.epochs * self.steps_per_epoch))
+        self.method.after_step(progress)
         if self.online:
             self.online.step(labels, config.train.accumulate)
         self.step += 1

@@ -64,6 +64,32 @@ def test_the_methods_with_a_teacher_are_the_ones_we_think() -> None:
     assert set(WITH_TEACHER) >= TEACHERS
 
 
+MULTI_CROP = [name for name, cls in METHODS.items() if cls.Config.most_views is None]
+
+
+def crops(n: int = 16) -> list[Tensor]:
+    """Two views, and two small ones."""
+    generator = torch.Generator().manual_seed(5)
+    return [*views(n), *(torch.randn(n, 3, 4, 4, generator=generator) for _ in range(2))]
+
+
+def test_the_methods_for_small_crops_are_the_ones_we_think() -> None:
+    assert {"dino", "swav"} <= set(MULTI_CROP)
+
+
+@pytest.mark.parametrize("name", MULTI_CROP)
+def test_small_crops_pass_the_backbone_one_by_one_and_their_order_does_not_matter(name: str) -> None:
+    method, given = build(name), crops()
+    seen: list[torch.Size] = []
+    method.backbone.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape))
+    loss = method(*given)["loss"]
+    assert seen == [view.shape for view in given]
+    other = build(name)(*given[:2], *reversed(given[2:]))["loss"]
+    assert loss.item() == pytest.approx(other.item(), rel=1e-5)
+    loss.backward()
+    assert all(p.grad is not None and p.grad.any() for p in method.backbone.parameters())
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_the_loss_does_not_depend_on_which_view_is_first(name: str) -> None:
     x1, x2 = views()
@@ -264,6 +290,97 @@ def test_dinos_loss_and_centre_are_its_papers(seed: int) -> None:
     np.testing.assert_allclose(method.get_buffer("center").numpy(), centre, atol=1e-5)
 
 
+def test_dino_with_small_crops_compares_both_teacher_outputs_with_every_other_view() -> None:
+    """The authors' DINOLoss: all pairs of a global view and another one, averaged."""
+    method = build("dino", head="dino", teacher_temperature=0.07)
+    given = crops()
+    unit_prototypes = normalize(method.get_submodule("prototypes").get_parameter("weight")).T
+    s = [normalize(method.embed(x)) @ unit_prototypes / 0.1 for x in given]
+    t = [
+        (normalize(method.get_submodule("teacher.projector.0")(method.get_submodule("teacher.backbone")(x))))
+        for x in given[:2]
+    ]
+    own = normalize(method.get_submodule("teacher.projector.1").get_parameter("weight")).T
+    p = [(each @ own / 0.07).softmax(dim=1) for each in t]
+    terms = [-(p[i] * s[j].log_softmax(dim=1)).sum(dim=1).mean() for i in (0, 1) for j in range(4) if i != j]
+    assert len(terms) == 6
+    assert method(*given)["loss"].item() == pytest.approx(sum(term.item() for term in terms) / 6, rel=1e-5)
+
+
+def test_dinos_temperature_rises_and_its_prototypes_are_frozen_as_long_as_asked() -> None:
+    method = build("dino", teacher_temperature=0.07, temperature_warmup=0.5, freeze_prototypes=0.25)
+    told = []
+    for step in range(8):
+        method.before_step(step / 8)
+        told.append(vars(method)["temperature"])
+        method.zero_grad(set_to_none=True)
+        method(*views())["loss"].backward()
+        frozen = method.get_submodule("prototypes").get_parameter("weight").grad is None
+        assert frozen == (step < 2)
+    assert told == pytest.approx([0.04, 0.0475, 0.055, 0.0625, 0.07, 0.07, 0.07, 0.07])
+
+
+def test_dinos_head_is_its_papers() -> None:
+    layers = [*heads.dino(30, 400, 50)]
+    assert [type(layer) for layer in layers] == [nn.Linear, nn.GELU, nn.Linear, nn.GELU, nn.Linear]
+    for layer in layers[::2]:
+        assert isinstance(layer, nn.Linear)
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.05) and not layer.bias.any()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_swavs_loss_is_its_papers(seed: int) -> None:
+    """Listing 1 of the paper, in numpy: codes of the first two views, predicted from every other view."""
+    method = build("swav", prototypes=6, projector_out=5)
+    given = [view + seed for view in crops()]
+    c = unit(in_numpy(method.get_submodule("prototypes").get_parameter("weight"))[0])
+    scores = [unit(z) @ c.T for z in in_numpy(*(method.embed(x) for x in given))]
+
+    def codes(scores: Any) -> Any:
+        q = np.exp(scores / 0.05).T  # [K, B]
+        q /= q.sum()
+        k, b = q.shape
+        for _ in range(3):
+            q = q / (k * q.sum(axis=1, keepdims=True))
+            q = q / (b * q.sum(axis=0, keepdims=True))
+        return (q / q.sum(axis=0, keepdims=True)).T
+
+    def log_softmax(x: Any) -> Any:
+        return x - np.log(np.exp(x).sum(axis=1, keepdims=True))
+
+    terms = [
+        -(codes(scores[i]) * log_softmax(scores[j] / 0.1)).sum(axis=1).mean()
+        for i in (0, 1)
+        for j in range(4)
+        if i != j
+    ]
+    assert method(*given)["loss"].item() == pytest.approx(np.mean(terms), rel=1e-4)
+
+
+def test_swavs_assignments_are_distributions_that_use_prototypes_equally() -> None:
+    method = build("swav", iterations=50)
+    q = method.assign(torch.randn(64, 8, generator=torch.Generator().manual_seed(0)))  # type: ignore[operator]
+    torch.testing.assert_close(q.sum(dim=1), torch.ones(64))
+    torch.testing.assert_close(q.sum(dim=0), torch.full((8,), 8.0), rtol=1e-2, atol=0)
+
+
+def test_swavs_queue_holds_the_newest_embeddings_of_both_views_and_is_used_when_it_is_due() -> None:
+    method = build("swav", queue=40, queue_from=0.5)
+    batches = [views(seed=seed) for seed in range(3)]
+    losses = []
+    for number, batch in enumerate(batches):
+        method.before_step(number / 4)
+        losses.append(method(*batch)["loss"].item())
+    queue = method.get_buffer("queue")
+    fresh = build("swav")  # in train mode, as then: batch statistics
+    for view in (0, 1):
+        newest = torch.cat([normalize(fresh.embed(batch[view])) for batch in reversed(batches)])[:40]
+        torch.testing.assert_close(queue[view], newest)
+    without = build("swav")
+    plain = [without(*batch)["loss"].item() for batch in batches]
+    assert losses[:2] == pytest.approx(plain[:2]) and losses[2] != pytest.approx(plain[2], rel=1e-3)
+
+
 def test_dinos_teacher_has_prototypes_of_its_own_that_follow() -> None:
     method = build("dino", tau=0.9, tau_schedule="constant")
     before = method.get_parameter("teacher.projector.1.weight").clone()
@@ -427,7 +544,7 @@ def test_lejepas_directions_are_others_at_every_step_and_the_same_for_the_same_s
     assert torch.equal(again.get_buffer("directions"), method.get_buffer("directions"))
 
 
-@pytest.mark.parametrize("name", ["directpred", "moco_v2", "nnclr", "lejepa"])
+@pytest.mark.parametrize("name", ["directpred", "moco_v2", "nnclr", "lejepa", "swav"])
 def test_gradients_are_finite_differences(name: str) -> None:
     """Along the gradient of one layer's weights."""
     method = build(name, **({"support": 8} if name == "nnclr" else {}))  # few: neighbours stay who they are

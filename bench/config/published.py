@@ -1,0 +1,171 @@
+"""Published recipes: each number as its source has it, method by method, and the accuracy that it reached there.
+
+They replicate; for comparing methods there are the paired presets (`bench.config.presets`), one augmentation and budget
+for all. What our pipeline does otherwise than a source is listed in its `departures`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+Settings = dict[str, Any]
+
+
+class Published(NamedTuple):
+    """A preset that replicates a source."""
+
+    shared: Settings
+    by_method: dict[str, Settings]
+    source: str
+    probe: str
+    """How the source measured what it tells, as a reader of tables has to know it."""
+    accuracies: Mapping[str, float]
+    """In percent, by method; empty if the source tells none."""
+    departures: str
+
+
+def _views(own: Settings, second: Settings | None = None) -> Settings:
+    return {"interpolation": "bicubic", "blur_kernel": "full", **own, **({"view2": second} if second else {})}
+
+
+# solo-learn, scripts/pretrain/cifar/ of commit 9187ea3: "change here for cifar100". Rates are for batches of 256.
+_ASYMMETRIC = _views({"crop_min": 0.08, "saturation": 0.2}, {"solarize": 0.2})
+_STRONG: Settings = {"brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2}
+_SYMMETRIC = _views({"crop_min": 0.08, **_STRONG, "blur": 0.5})
+_WEAK = _views({"crop_min": 0.08, "blur": 0.5})
+_SGD: Settings = {"name": "sgd", "decay_bias_norm": True}
+_SOLO_SHARED: Settings = {
+    "backbone": {"name": "resnet18", "stem": "small_pad2", "zero_init": False},
+    "optim": {"name": "lars", "warmup_epochs": 10, "warmup_peak": "last", "lars_eta": 0.02, "lars_clip": True},
+    "train": {"epochs": 1000, "batch_size": 256, "precision": "bfloat16", "checkpoint_epochs": 5},
+    "eval": {"every_epochs": 10},
+}
+_SOLO: dict[str, Settings] = {
+    "barlow_twins": {
+        "augment": _ASYMMETRIC,
+        "optim": {"lr": 0.3, "weight_decay": 1e-4},
+        "method": {
+            "projector_hidden": 2048,
+            "projector_out": 2048,
+            "projector_layers": 3,
+            "scale": 0.1,
+            "off_diagonal": 0.0051,
+        },
+    },
+    "byol": {
+        "augment": _ASYMMETRIC,
+        "optim": {"lr": 1.0, "weight_decay": 1e-5, "loss_scale": 2.0},  # a sum of both directions there
+        "method": {"projector_hidden": 4096, "projector_out": 256, "predictor_hidden": 4096, "tau": 0.99},
+    },
+    "moco_v2": {
+        "augment": _WEAK,
+        "optim": {**_SGD, "lr": 0.3, "weight_decay": 1e-4},
+        "method": {
+            "projector_hidden": 2048,
+            "projector_out": 256,
+            "queue": 32768,
+            "temperature": 0.2,
+            "tau": 0.99,
+            "tau_end": 0.999,
+            "tau_schedule": "cosine",
+        },
+    },
+    "moco_v3": {
+        "augment": _ASYMMETRIC,
+        "optim": {"lr": 0.3, "weight_decay": 1e-6},
+        "method": {
+            "projector_hidden": 4096,
+            "projector_out": 256,
+            "predictor_hidden": 4096,
+            "temperature": 0.2,
+            "tau": 0.99,
+        },
+    },
+    "nnclr": {
+        "augment": _ASYMMETRIC,
+        "optim": {"lr": 0.4, "weight_decay": 1e-5},
+        "method": {
+            "projector_hidden": 2048,
+            "projector_out": 256,
+            "projector_layers": 3,
+            "predictor_hidden": 4096,
+            "temperature": 0.2,
+            "support": 65536,
+        },
+    },
+    "simclr": {
+        "augment": _SYMMETRIC,
+        "optim": {"lr": 0.4, "weight_decay": 1e-4},
+        "method": {
+            "projector_hidden": 2048,
+            "projector_out": 256,
+            "projector_norm": False,
+            "temperature": 0.2,
+        },
+    },
+    "simsiam": {
+        "augment": _WEAK,
+        "optim": {**_SGD, "lr": 0.5, "weight_decay": 1e-5},
+        "method": {"projector_hidden": 2048, "projector_out": 2048, "projector_layers": 3, "predictor_hidden": 512},
+    },
+    "vicreg": {
+        "augment": _views({"saturation": 0.2, "solarize": 0.1}),
+        "optim": {"lr": 0.3, "weight_decay": 1e-4},
+        "method": {
+            "projector_hidden": 2048,
+            "projector_out": 2048,
+            "projector_layers": 3,
+            "invariance": 25.0,
+            "variance": 50.0,  # 25 of each view there; the mean of both here
+            "covariance": 1.0,
+        },
+    },
+}
+_SOLO_PROBE = "online linear, of the last of 1000 epochs"
+_SOLO_DEPARTURES = (
+    "bfloat16, not float16; crops are not rounded to bytes; the blur is a Gaussian of 3 standard deviations with "
+    "reflected borders, not Pillow's boxes; normalised by the training set's own statistics; the first convolution is "
+    "initialised as timm's; the online layer has a constant rate; moco_v2 has one queue for both views, not one each; "
+    "simsiam's and moco_v3's last linear layers have no bias or one where it makes no difference"
+)
+_C10, _C100 = "solo-learn/cifar10", "solo-learn/cifar100"
+
+
+def _solo_learn(data: str, accuracies: Mapping[str, float]) -> Published:
+    shared = {"data": {"name": data, "size": 32}, **_SOLO_SHARED}
+    source = "solo-learn, scripts/pretrain/cifar and README.md of commit 9187ea3"
+    return Published(shared, _SOLO, source, _SOLO_PROBE, accuracies, _SOLO_DEPARTURES)
+
+
+PUBLISHED: dict[str, Published] = {
+    _C10: _solo_learn(
+        "cifar10",
+        {
+            "barlow_twins": 92.10,
+            "byol": 92.58,
+            "moco_v2": 92.94,
+            "moco_v3": 93.10,
+            "nnclr": 91.88,
+            "simclr": 90.74,
+            "simsiam": 90.51,
+            "vicreg": 92.07,
+        },
+    ),
+    _C100: _solo_learn(
+        "cifar100",
+        {
+            "barlow_twins": 70.90,
+            "byol": 70.46,
+            "moco_v2": 69.89,
+            "moco_v3": 68.83,
+            "nnclr": 69.62,
+            "simclr": 65.78,
+            "simsiam": 66.04,
+            "vicreg": 68.54,
+        },
+    ),
+}
+
+DESCRIPTIONS = {
+    _C10: "CIFAR-10, ResNet-18, 1000 epochs: published, each method as solo-learn has it; one GPU",
+    _C100: "CIFAR-100, ResNet-18, 1000 epochs: published, each method as solo-learn has it; one GPU",
+}
