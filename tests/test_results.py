@@ -15,6 +15,7 @@ from scipy import stats
 
 from bench import cli
 from bench.planning import sweep_file
+from bench.planning.plan import parse_seeds
 from bench.report.names import entry_name
 from bench.tables.leaderboard import collect
 
@@ -51,7 +52,7 @@ def test_a_sweep_file_plans_its_runs(
     bench("sweep", str(file), "--on", "dry")
     said = sweep_file.options(file, {})
     rows = len([*filter(None, said.method.split(",")), *said.entry])
-    n = rows * int(said.seeds) * math.prod(map(len, said.grid.values()))
+    n = rows * len(parse_seeds(said.seeds)) * math.prod(map(len, said.grid.values()))
     assert capsys.readouterr().out.startswith(f"{said.experiment}: {n} runs\n")
 
 
