@@ -144,11 +144,32 @@ def report(
     columns: Annotated[str | None, typer.Option(help="Columns of the leaderboard, separated by commas.")] = None,
     metric: Annotated[str, typer.Option(help="The accuracy that ranks and compares.")] = "test_linear_top1",
     difference: Annotated[float | None, typer.Option(help="Points: how many seeds would find them.", min=0.01)] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Write a zip file alone, with all that checks and repeats it.", metavar="ZIP")
+    ] = None,
+    unredacted: Annotated[bool, typer.Option("--unredacted", help="Keep hosts, paths and users in the zip.")] = False,
     results: Results = Path("results"),
 ) -> None:
     """Write tables, figures and a page from the run directories alone, and print the leaderboard."""
-    names = _known(results, experiments or [])
-    _report(results, names, _split(formats), _split(columns) if columns else None, metric, difference)
+    from rich.console import Console
+
+    from bench.export import bundle as bundles
+    from bench.report import write as reports
+
+    if bundle:
+        bundles.check(bundle)
+    elif unredacted:
+        raise UserError("--unredacted: it is for --bundle")
+    console = Console(highlight=False, markup=False)
+    asked = (results, _known(results, experiments or []), _split(formats))
+    shown = _split(columns) if columns else None
+    if bundle:
+        names, tables = reports.gather(*asked, shown, metric, console, difference)
+        bundles.bundle(bundle, tables, names, asked[-1], shown, unredacted)
+        written = [bundle]
+    else:
+        written = reports.write(*asked, None, shown, metric, console, difference)
+    console.print("wrote " + ", ".join(str(path) for path in written), soft_wrap=True)
 
 
 app.command()(export)
@@ -200,7 +221,7 @@ def check_method(
 
 def _launch(file: Path | None, flags: dict[str, Any], results: Path, data_dir: Path, retry_failed: bool) -> None:
     """Plan what the flags and the file ask for, and have it carried out; leaves with the exit code."""
-    from bench.planning import sweep_file
+    from bench.planning import stages, sweep_file, until
     from bench.planning.evaluate import beside
     from bench.planning.request import Request
     from bench.training import livelog
@@ -208,8 +229,13 @@ def _launch(file: Path | None, flags: dict[str, Any], results: Path, data_dir: P
     options = sweep_file.options(file, flags)
     livelog.parse(options.log)  # a wrong name is told before anything is done
     request = Request(sweep_file.planned(file, options), results, data_dir, options, _command(), retry_failed)
+    request = stages.first(request)
     judged = beside(request, options.encoder)  # what is wrong with them is told before anything is done
-    raise typer.Exit(max(map(_carry_out, [request, *judged])))
+    if options.until:
+        code = until.carry_out(request, lambda asked: sweep_file.planned(file, asked), _carry_out, print)
+    else:
+        code = _carry_out(request)
+    raise typer.Exit(max([code, *map(_carry_out, judged)]))
 
 
 def _carry_out(request: "Request") -> int:
@@ -218,23 +244,6 @@ def _carry_out(request: "Request") -> int:
     module, _, name = LAUNCHERS[request.options.on].partition(":")
     launch: Callable[[Request, Console], int] = getattr(import_module(module), name)
     return launch(request, Console(highlight=False, markup=False))
-
-
-def _report(
-    results: Path,
-    experiments: list[str],
-    formats: list[str],
-    columns: list[str] | None = None,
-    metric: str = "test_linear_top1",
-    difference: float | None = None,
-) -> None:
-    from rich.console import Console
-
-    from bench.report import write as reports
-
-    console = Console(highlight=False, markup=False)
-    written = reports.write(results, experiments, formats, None, columns, metric, console, difference)
-    console.print("wrote " + ", ".join(str(path) for path in written), soft_wrap=True)
 
 
 def _known(results: Path, names: list[str]) -> list[str]:

@@ -19,6 +19,7 @@ METHODS = Registry(
         "nnclr": "methods.nnclr:NNCLR",
         "swav": "methods.swav:SwAV",
         "lejepa": "methods.lejepa:LeJEPA",
+        "wmse": "methods.wmse:WMSE",
         "random": "methods.baselines:RandomInit",
         "supervised": "methods.baselines:Supervised",
     }
@@ -39,6 +40,7 @@ NAMES = {
     "nnclr": "NNCLR",
     "swav": "SwAV",
     "lejepa": "LeJEPA",
+    "wmse": "W-MSE",
     "random": "untrained",
 }
 """What readers know a method by; one that is not listed is shown by its name in METHODS."""

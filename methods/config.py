@@ -15,6 +15,11 @@ class MethodConfig(BaseModel):
     most_views: ClassVar[int | None] = 2
     """How many views of an image `forward` takes at most; None: any number, of any size, of two on."""
 
+    @property
+    def smallest_batch(self) -> int:
+        """Images that a step needs at least."""
+        return 2
+
 
 class TeacherConfig(MethodConfig):
     """Hyperparameters of the methods that have a mean teacher."""

@@ -33,11 +33,14 @@ def script(sweep: Sweep, folder: Path, tasks: int, **changes: Any) -> str:
     return _make_sbatch_string(command=command, folder=folder, **array, **{**sweep.parameters(), **changes})
 
 
-def submit_all(sweep: Sweep, made: submission.Submission, chunks: list[range]) -> submission.Submission:
-    """One array after the other. With --max-parallel each waits for the one before: %N holds within an array only."""
+def submit_all(sweep: Sweep, made: submission.Submission, chunks: list[range], **asked: Any) -> submission.Submission:
+    """One array after the other. With --max-parallel each waits for the one before: %N holds within an array only.
+
+    asked: what its jobs ask for otherwise than the sweep's, by submitit's names.
+    """
     try:
         for chunk in chunks:
-            changes = {"job_name": made.job_name}
+            changes = {"job_name": made.job_name, **asked}
             if sweep.request.options.max_parallel and made.arrays:
                 changes["dependency"] = f"afterany:{made.arrays[-1].job}"
             text = script(sweep, made.folder, len(chunk), **changes)

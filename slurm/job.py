@@ -60,10 +60,15 @@ class Task:
         self.folder, self.index = folder, index
 
     def __call__(self) -> str:
+        made = read(Path(self.folder))
+        if made.follows:
+            from slurm.following import go_on  # which submits such tasks
+
+            return go_on(made)
         node = int(os.environ.get("SLURM_PROCID", "0"))
         if node:
-            return join(read(Path(self.folder)), self.index, node, Signals())
-        return Execution(read(Path(self.folder)), self.index, time.time(), Signals()).to_the_end()
+            return join(made, self.index, node, Signals())
+        return Execution(made, self.index, time.time(), Signals()).to_the_end()
 
     def checkpoint(self) -> Any:
         """submitit calls this if a signal comes before our handlers are there: nothing is lost, start again."""

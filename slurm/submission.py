@@ -13,7 +13,7 @@ import platform
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,8 @@ class Submission:
     """Nodes of a job."""
     evaluations: Sequence[str] = ()
     """Keys of the evaluations that its jobs make of the runs; none: they train them."""
+    follows: dict[str, Any] = field(default_factory=dict)
+    """Of the job that goes on with a search (slurm.following): what was asked for; its one task is that search."""
     pid: int = 0
     """The process that submits, on `host`."""
     schema: int = SCHEMA

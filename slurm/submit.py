@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -13,13 +14,13 @@ from rich.console import Console
 
 from bench.errors import UserError
 from bench.files import write_atomic
-from bench.planning import plan
+from bench.planning import plan, stages
 from bench.planning.request import Request
-from bench.runs import provenance, status, store
+from bench.runs import status, store
 from bench.runs.claim import newest_claim
+from bench.runs.experiment import NAME
 from bench.runs.work import retry
-from bench.training import livelog
-from slurm import arrays, commands, submission
+from slurm import arrays, commands, following, submission
 from slurm.clusters import Profile
 from slurm.estimate import estimate
 from slurm.sweep import Sweep, print_runs, select
@@ -50,6 +51,8 @@ def dry(request: Request, console: Console) -> int:
     runs = [run for run in request.planned if run["run_id"] in todo]
     if not request.work.keys:
         console.print(estimate(request.results, runs, sweep.profile.n_gpus))
+    if request.searches:
+        console.print("and a job that goes on with the search when these have ended")
     console.print("script of the first array:", style="bold")
     folder = request.experiment.absolute() / "jobs" / "SUBMISSION"
     console.print(arrays.script(sweep, folder, len(chunks[0])), soft_wrap=True)
@@ -59,6 +62,7 @@ def dry(request: Request, console: Console) -> int:
 def submit(request: Request, console: Console) -> int:
     """Submit what is not done, queued or running; returns 1 if nothing was left to submit and some run failed.
 
+    Of a search the stage that is due, and a job that submits the next one when it is over (slurm.following).
     If SLURM refuses the first array, nothing is left behind; if it refuses a later one, those before are cancelled.
     Raises UserError (of SLURM: with its own message).
     """
@@ -69,7 +73,13 @@ def submit(request: Request, console: Console) -> int:
     if sweep.profile.partition:
         commands.check_partition(sweep.profile.partition)
     with _alone(request.experiment):
-        return _submit(sweep, facts, console)
+        code = _submit(sweep, facts, console)
+        while after := stages.following(sweep.request):  # asked to retry what failed, of which there was nothing
+            sweep = replace(sweep, request=after)
+            code = max(code, _submit(sweep, facts, console))
+        if sweep.request.searches:
+            following.ensure(sweep, facts.get("ClusterName", ""), console)
+    return code
 
 
 def _submit(sweep: Sweep, facts: dict[str, str], console: Console) -> int:
@@ -92,23 +102,9 @@ def _submit(sweep: Sweep, facts: dict[str, str], console: Console) -> int:
     try:
         made = submission.create(
             request.experiment,
-            slurm_cluster=facts.get("ClusterName", ""),
+            **sweep.recorded(facts.get("ClusterName", ""), ready.commit, ready.dirty),
             tasks=tasks,
-            concurrent=request.options.concurrent,
-            devices_per_run=request.options.devices_per_run,
-            nodes=request.options.nodes,
             minutes=sweep.profile.minutes,
-            margin=sweep.profile.margin_seconds,
-            data_dir=str(request.data_dir.absolute()),
-            device=request.options.device,
-            log=livelog.parse(request.log),
-            command=request.command,
-            commit=ready.commit,
-            dirty=ready.dirty,
-            code=provenance.fingerprints(),
-            on_code_change=sweep.profile.on_code_change,
-            cluster=request.options.cluster,
-            profile=sweep.profile.model_dump(mode="json"),
             evaluations=[*request.work.keys],
         )
     except UserError:
@@ -194,9 +190,13 @@ def _unplan(experiment: Path, runs: Sequence[store.RunDir]) -> None:
             if newest_claim(run.path) is None:  # else another process has begun it in the meantime
                 run.config.unlink()
                 run.path.rmdir()
-    for folder in (experiment / "jobs", experiment / "runs", experiment):
+    for folder in (experiment / "jobs", experiment / "runs"):
         with contextlib.suppress(OSError):  # not empty
             folder.rmdir()
+    if not (experiment / "runs").exists():
+        (experiment / NAME).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        experiment.rmdir()
 
 
 @contextlib.contextmanager

@@ -10,8 +10,9 @@ from rich.console import Console
 
 from bench.errors import UserError
 from bench.planning.request import Request
-from bench.runs import status, store
+from bench.runs import provenance, status, store
 from bench.runs.identity import seed_list
+from bench.training import livelog
 from methods import plugins
 from slurm import clusters
 from slurm.clusters import Profile
@@ -41,6 +42,27 @@ class Sweep:
     def runs_per_job(self) -> int:
         """Runs that one job executes: at least those that are side by side in it."""
         return max(self.request.options.runs_per_job, self.request.options.concurrent)
+
+    def recorded(self, slurm_cluster: str, commit: str, dirty: bool) -> dict[str, Any]:
+        """What a submission notes of how it was asked for. commit, dirty: of the code, from git."""
+        options = self.request.options
+        return {
+            "slurm_cluster": slurm_cluster,
+            "concurrent": options.concurrent,
+            "devices_per_run": options.devices_per_run,
+            "nodes": options.nodes,
+            "margin": self.profile.margin_seconds,
+            "data_dir": str(self.request.data_dir.absolute()),
+            "device": options.device,
+            "log": livelog.parse(self.request.log),
+            "command": self.request.command,
+            "commit": commit,
+            "dirty": dirty,
+            "code": provenance.fingerprints(),
+            "on_code_change": self.profile.on_code_change,
+            "cluster": options.cluster,
+            "profile": self.profile.model_dump(mode="json"),
+        }
 
     def parameters(self) -> dict[str, Any]:
         """submitit's names for what a job asks for."""
@@ -104,6 +126,8 @@ def print_runs(request: Request, selection: Selection, console: Console) -> None
     counts = Counter(selection.states.values())
     judged = f", to be judged by {', '.join(request.work.keys)}" if request.work.keys else ""
     console.print(f"{request.experiment.name}: {len(selection.states)} runs{judged}", style="bold", soft_wrap=True)
+    for line in request.told:
+        console.print(line, soft_wrap=True)
     groups: dict[str, list[dict[str, Any]]] = {}
     for run in request.planned:
         groups.setdefault(f"{run['method']}-{run['config_hash']}", []).append(run)

@@ -125,6 +125,10 @@ def test_the_sweep_file_and_the_profile_of_the_cluster_page_are_taken(
     rows = sweep_file.planned(sweep, sweep_file.options(sweep, {}))
     assert [run.get("entry", run["method"]) for run in rows[:3]] == ["RAFT, no predictor", "RAFT, long", "byol"]
     assert len(rows) == 15
+    sweep.write_text(blocks["search.toml"])
+    runs = sweep_file.planned(sweep, sweep_file.options(sweep, {}))
+    search = [run["config"]["train"]["epochs"] for run in runs if "search" in run and run["method"] == "raft"]
+    assert sorted({*search}) == [2, 5, 10] and len(search) == 3 * 8 * 2  # as the page says
 
 
 def test_the_changelog_has_the_versions_that_the_code_has() -> None:

@@ -53,6 +53,8 @@ def test_a_sweep_file_plans_its_runs(
     said = sweep_file.options(file, {})
     rows = len([*filter(None, said.method.split(",")), *said.entry])
     n = rows * len(parse_seeds(said.seeds)) * math.prod(map(len, said.grid.values()))
+    if said.search:  # its first stage, in which the untrained network has no part
+        n = (rows - ("random" in said.method.split(","))) * int(said.search["points"]) * int(said.search["seeds"])
     assert capsys.readouterr().out.startswith(f"{said.experiment}: {n} runs\n")
 
 

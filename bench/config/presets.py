@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.config import photographs, published
 from bench.config.published import PUBLISHED
+from bench.config.published.papers import RAFT_HEADS
 from bench.errors import UserError, unknown
 from methods import METHODS
 
@@ -62,17 +63,6 @@ _RAFT_PAPER: dict[str, Any] = {
     "optim": {"name": "adam", "lr": 7.5e-5, "schedule": "constant"},
     "train": {"epochs": 300, "batch_size": 1024, "precision": "bfloat16", "checkpoint_epochs": 5},
     "eval": {"every_epochs": 10},
-}
-
-_RAFT_PAPER_TEACHER: dict[str, Any] = {
-    "method": {
-        "projector_hidden": 512,
-        "projector_out": 256,
-        "predictor_hidden": 512,
-        "tau": 0.996,
-        "tau_schedule": "constant",
-        "teacher_init": "random",
-    }
 }
 
 _QUICK_RATES: dict[str, dict[str, Any]] = {  # at .1, .5, 1 (results/reference/rates); –: the loss became infinite
@@ -140,9 +130,9 @@ PRESETS: dict[str, _Preset] = {
     "raft-paper": (
         _RAFT_PAPER,
         {
-            "raft": _RAFT_PAPER_TEACHER,
-            "byol": _RAFT_PAPER_TEACHER,
-            "byol_prime": _RAFT_PAPER_TEACHER,
+            "raft": RAFT_HEADS,
+            "byol": RAFT_HEADS,
+            "byol_prime": RAFT_HEADS,
             "simsiam": {"method": {"projector_hidden": 512, "projector_out": 256, "predictor_hidden": 64}},
             "moco_v3": {"method": {"projector_hidden": 512, "projector_out": 256, "predictor_hidden": 512}},
             **{
@@ -160,7 +150,7 @@ DESCRIPTIONS = {
     "cifar10-mini": "CIFAR-10, small ResNet, 5 epochs: about ten minutes a run on one CPU core",
     "cifar10-small": "CIFAR-10 at 16 pixels, small ResNet, 8 epochs: about ten minutes a run on one CPU core",
     "cifar10": "CIFAR-10, ResNet-18, 200 epochs: one GPU; not comparable with published tables",
-    "raft-paper": "CIFAR-10, ResNet-18, 300 epochs, Adam: the setting of RAFT's paper",
+    "raft-paper": "CIFAR-10, ResNet-18, 300 epochs: raft-paper/2020-11 with the stem of later code; kept for its runs",
     **photographs.DESCRIPTIONS,
     **published.DESCRIPTIONS,
 }
@@ -175,8 +165,8 @@ def values(preset: str, method: str) -> dict[str, Any]:
     shared, by_method = PRESETS[preset]
     if preset in PUBLISHED and method not in by_method:
         raise UserError(
-            f"preset {preset} replicates {PUBLISHED[preset].source}, which has no {method}; it has "
-            f"{', '.join(by_method)}. To compare methods, take a paired preset, e.g. cifar10"
+            f"preset {preset} replicates {PUBLISHED[preset].source}: {', '.join(by_method)}; not {method}. To compare "
+            "methods, take a paired preset, e.g. cifar10"
         )
     own = by_method.get(method, {})
     merged: dict[str, Any] = {"method_name": method, "method": {}, "eval": {}}

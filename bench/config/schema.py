@@ -56,14 +56,27 @@ class RunConfig(Group):
                 raise first_problem(error, METHODS.config(name), f"{name}'s method.") from None
         return {**values, "method": section}
 
+    @model_validator(mode="after")
+    def _enough_images(self) -> "RunConfig":
+        if self.train.batch_size < (needed := self.method.smallest_batch):
+            raise ValueError(
+                f"train.batch_size={self.train.batch_size}: {self.method_name} needs at least {needed} images a step; "
+                f"use more, or lower what asks for them (bench list keys --method {self.method_name})"
+            )
+        return self
 
-def parse_overrides(settings: list[str]) -> dict[str, str]:
-    """["optim.lr=0.1", ...] -> {"optim.lr": "0.1"}; raises UserError on a setting that is not KEY=VALUE."""
+
+def parse_overrides(settings: list[str], flag: str = "--set optim.lr=0.1") -> dict[str, str]:
+    """["optim.lr=0.1", ...] -> {"optim.lr": "0.1"}; raises UserError on a setting that is not KEY=VALUE.
+
+    flag: an example of the flag that they were given by.
+    """
     overrides: dict[str, str] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key.strip() or not value.strip():
-            raise UserError(f"--set {setting!r}: expected KEY=VALUE, e.g. optim.lr=0.1")
+            name, _, example = flag.partition(" ")
+            raise UserError(f"{name} {setting!r}: expected KEY=VALUE, e.g. {example}")
         overrides[key.strip()] = value.strip()
     return overrides
 

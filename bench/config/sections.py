@@ -31,6 +31,8 @@ class DataConfig(Group):
     eval_crop: float = Field(1.0, gt=0, le=1)
     """Evaluation sees the centre square of `size` of pictures whose shorter side is size / eval_crop (only of whole
     pictures: `store`, or cache=files)."""
+    normalize: Literal["own", "imagenet"] = "own"
+    """By each channel's mean and standard deviation: of all pre-training images, or ImageNet's, as some sources."""
     skip_bad: bool = False
     """Leave out unreadable images of a folder (they are named and counted) instead of stopping."""
     classes: str = ""
@@ -62,6 +64,8 @@ class DataConfig(Group):
             raise ValueError(f"store={self.store}: of cached pixels; with cache=files pictures have their own size")
         if self.eval_crop < 1 and not self.whole:
             raise ValueError(f"eval_crop={self.eval_crop}: needs whole pictures: data.store={round(self.size * 8 / 7)}")
+        if self.normalize == "imagenet" and self.channels != 3:
+            raise ValueError(f"normalize=imagenet: of red, green and blue, and channels={self.channels}")
         if 0 < self.store < self.size:
             raise ValueError(f"store={self.store} is below size={self.size}: pictures would be enlarged")
         return self

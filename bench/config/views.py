@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from bench.config.sections import Group
-from bench.errors import unknown
+from bench.errors import UserError, unknown
 
 
 class ViewConfig(Group):
@@ -101,8 +101,20 @@ class AugmentConfig(ViewConfig):
         """The settings of the kinds of views: "" is the first's name, the others' are view2, ..."""
         first = self.model_dump(include=set(ViewConfig.model_fields))
         others = {name: own for name in OTHERS if (own := getattr(self, name)) or name == "view2"}
-        return {name: FurtherView(**{**first, **own}) for name, own in {"": {}, **others}.items()}
+        return {name: _kind(name, {**first, **own}) for name, own in {"": {}, **others}.items()}
 
     def views(self) -> list[FurtherView]:
         """The settings of every view, in the order in which they are drawn and given to the method."""
         return [kind for kind in self.kinds().values() for _ in range(kind.copies)]
+
+
+def _kind(name: str, settings: dict[str, float]) -> FurtherView:
+    """Raises UserError, which names the view."""
+    try:
+        return FurtherView(**settings)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(["augment", name, *map(str, problem["loc"])])
+        value = f"={problem['input']:g}" if problem["loc"] else ""
+        message = problem["msg"].removeprefix("Value error, ").replace("Input should", "should")
+        raise UserError(f"{place}{value}: {message}") from None

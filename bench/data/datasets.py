@@ -96,6 +96,7 @@ DATASETS = {
 }
 NO_CHOICE = Choice()
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of red, green and blue
 VALIDATION_SHARE = 0.1  # of the labelled training images
 
 
@@ -174,8 +175,8 @@ def load(config: DataConfig, data_dir: Path) -> Dataset:
         labels=train.labels,
         train=torch.from_numpy(rest),
         validation=torch.from_numpy(validation),
-        mean=train.mean,
-        std=train.std,
+        mean=train.mean if config.normalize == "own" else IMAGENET_MEAN,
+        std=train.std if config.normalize == "own" else IMAGENET_STD,
         load_test=load_test,
         check=check,
     )

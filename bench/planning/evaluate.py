@@ -174,8 +174,11 @@ def request(
     """Evaluations of the runs of an experiment that are done. Raises UserError if none is."""
     done: list[dict[str, Any]] = []
     others: list[str] = []
+    searched = 0
     for record in store.records(experiment):
-        if record.state == "done":
+        if "search" in record.config:
+            searched += 1
+        elif record.state == "done":
             done.append({**record.config, "experiment": experiment.name})  # a folder may be a copy, or renamed
         else:
             others.append(f"{record.dir.run_id} ({record.state})")
@@ -184,6 +187,7 @@ def request(
     if not done:
         raise UserError(f"{experiment.name}: none of its {len(others)} runs is done, so there is nothing to judge")
     notes = [f"{len(others)} runs are not done, and left out: {few(others)}"] * bool(others)
+    notes += [f"{searched} runs of a search are left out: they choose, and are not reported"] * bool(searched)
     own = {_identity(_own(run["config"]).model_dump()) for run in done}
     here = [each.model_copy(update={"data": {}}) if own == {_identity(each.data)} else each for each in asked]
     encoders = described_encoders(options)

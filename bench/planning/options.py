@@ -72,6 +72,8 @@ class SweepOptions(MachineOptions):
     """KEY=VALUE: change a setting; see `bench list keys`."""
     grid: dict[str, list[str]] = {}
     """KEY=VALUE,VALUE: search these; all combinations."""
+    search: dict[str, str] = {}
+    """KEY=VALUE: search on seeds of its own first: points=20, from.optim.lr=log:0.03,3, ...; see slurm/README.md."""
     entry: list[Entry] = Field([], json_schema_extra={"flag": ""})
     """Rows of the leaderboard beside `method`: the [[entry]] tables of a sweep file; no flag."""
     encoder: dict[str, dict[str, str]] = Field({}, json_schema_extra={"flag": ""})
@@ -80,8 +82,17 @@ class SweepOptions(MachineOptions):
     """Name of the folder in the results; by default the preset's name."""
     margin: float | None = Field(None, gt=0)
     """Points of accuracy within which two methods are as good as each other; to be named before the results."""
+    until: str = ""
+    """Add seeds until the 95 % interval of a difference is narrower: "raft,byol: 0.5" points."""
+    max_seeds: int = Field(50, ge=1)
+    """With --until: no more seeds than that."""
     log: str = ""
     """Show epochs live in tensorboard, wandb (extras to install)."""
+
+    @property
+    def folder(self) -> str:
+        """The experiment's name. A published preset is called SOURCE/DATA."""
+        return self.experiment or self.preset.replace("/", "-")
 
 
 class EvaluateOptions(MachineOptions):

@@ -66,13 +66,15 @@ def plan(
     overrides: Mapping[str, str],
     grid: Mapping[str, Sequence[str]],
     experiment: str,
+    points: Sequence[Mapping[str, str]] | None = None,
 ) -> list[dict[str, Any]]:
     """Contents of the config.json of every run, validated; seeds vary slowest, so a stopped sweep has whole seeds.
 
     entries: rows of the leaderboard; a method's name is the entry of that name. An entry's own settings win over
-    `overrides`. `grid` maps a dotted key to its values; every combination is a grid point. Raises UserError.
+    `overrides`. points: settings of each configuration; by default all combinations of `grid`, which maps a dotted key
+    to its values. Raises UserError.
     """
-    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    points = combinations(grid) if points is None else points
     fingerprint, found = cache(datasets.fingerprint), cache(_weights)  # read once, not once a method
     configs: list[tuple[dict[str, Any], dict[str, str], Entry]] = []
     known: dict[str, Entry] = {}
@@ -104,6 +106,11 @@ def plan(
         for seed in seeds
         for config, chosen, entry in configs
     ]
+
+
+def combinations(grid: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
+    """The points of a grid: all combinations of its values; of no keys one, which sets nothing."""
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
 
 
 def _with_hashes(

@@ -25,6 +25,15 @@ class Request:
     command: str
     """The command line, for the record."""
     retry_failed: bool = False
+    candidates: Sequence[dict[str, Any]] = ()
+    """Of a search all runs that it may come to; `planned` are those of one of its stages (bench.planning.stages)."""
+    told: Sequence[str] = ()
+    """What there is to say of this stage before it begins."""
+
+    @property
+    def searches(self) -> bool:
+        """Whether other runs follow, which depend on what these give."""
+        return bool(self.candidates) and "search" in self.planned[0]
 
     @property
     def experiment(self) -> Path:
@@ -65,6 +74,8 @@ class Request:
         warnings, code = [], ("", False)
         if isinstance(self.options, SweepOptions):
             experiment.name_margin(self.experiment, self.options.margin)
+            by_use = ({run["seed"] for run in self.candidates if ("search" in run) == use} for use in (True, False))
+            experiment.name_search(self.experiment, *by_use)
         if open_runs := self.open():
             from bench.planning.prepare import prepare
 

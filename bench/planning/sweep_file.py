@@ -10,6 +10,8 @@ train.epochs = 100
 [grid]
 optim.lr = [0.3, 1.0]
 
+Instead of a grid, or with it, a search on seeds of its own: [search] and [search.from] (bench.planning.search).
+
 Rows of the leaderboard beside, or in place of, `method`:
 
 [[entry]]
@@ -30,7 +32,7 @@ from typing import Any, get_args
 
 from bench.config.schema import parse_overrides
 from bench.errors import UserError, unknown
-from bench.planning import entries, plan
+from bench.planning import entries, plan, search
 from bench.planning.entries import Entry
 from bench.planning.options import SweepOptions
 from bench.planning.toml import line_of, read_toml
@@ -54,15 +56,19 @@ def options(file: Path | None, flags: Mapping[str, Any]) -> SweepOptions:
     own: dict[str, dict[str, Any]] = {
         "set": parse_overrides(given.pop("set", [])),
         "grid": parse_grid(given.pop("grid", [])),
+        "search": parse_overrides(given.pop("search", []), "--search from.optim.lr=log:0.03,3"),
     }
     loaded = load(file) if file else {}
     values: dict[str, Any] = {**loaded, **given}
-    for name, other in (("set", "grid"), ("grid", "set")):
-        kept = {key: value for key, value in values.get(name, {}).items() if key not in own[other]}
-        values[name] = {**kept, **own[name]}
-    for key in values["grid"]:
+    ours = {key.removeprefix(search.FROM) for table in own.values() for key in table}  # which win over the file's
+    for name, table in own.items():
+        kept = {key: each for key, each in values.get(name, {}).items() if key.removeprefix(search.FROM) not in ours}
+        values[name] = {**kept, **table}
+    if not values["search"]:
+        del values["search"]
+    for key in [*values["grid"], *(key.removeprefix(search.FROM) for key in values.get("search", {}))]:
         if key in values["set"]:
-            raise UserError(f"{key} is both set and searched: name it in --set or in --grid")
+            raise UserError(f"{key} is both set and searched: name it in --set or in --grid or --search")
     if file and values.get("entry"):
         if "method" in given:
             values |= _selected(file, loaded, given["method"])
@@ -73,16 +79,16 @@ def options(file: Path | None, flags: Mapping[str, Any]) -> SweepOptions:
 
 
 def planned(file: Path | None, asked: SweepOptions) -> list[dict[str, Any]]:
-    """The runs of a sweep. Raises UserError, naming the line of `file` that it is about if there is one."""
+    """The runs of a sweep; with a search, all that it may come to (bench.planning.stages says which are due).
+
+    Raises UserError, naming the line of `file` that it is about if there is one.
+    """
     try:
-        runs = plan.plan(
-            _rows(asked.method, asked.entry),
-            plan.parse_seeds(asked.seeds),
-            asked.preset,
-            asked.set,
-            asked.grid,
-            asked.experiment or asked.preset.replace("/", "-"),  # a published preset is named SOURCE/DATA
-        )
+        rows = _rows(asked.method, asked.entry)
+        if asked.search:
+            return search.planned(rows, asked)
+        of_all = asked.preset, asked.set, asked.grid, asked.folder
+        runs = plan.plan(rows, plan.parse_seeds(asked.seeds), *of_all)
     except UserError as error:
         line = _line_of_setting(file, asked, str(error)) if file else 0
         raise UserError(f"{file}:{line}: {error}" if line else str(error)) from None
@@ -100,12 +106,14 @@ def _check_named_once(
     """Raises UserError if a flag or the grid has what an entry sets: its label would not say what it is."""
     for entry in values["entry"]:
         for key in entry.overrides:
-            for name in ("set", "grid"):
-                if key in flags[name]:
+            for name, named in (("set", key), ("grid", key), ("search", search.FROM + key)):
+                if named in flags[name]:
                     raise UserError(f"--{name} {key}: entry {entry.name!r} of {file} sets it; change it there")
-            if key in values["grid"]:
-                line = line_of(file, key.rpartition(".")[2], "entry", 1 + of_file.index(entry))
-                raise UserError(f"{file}:{line}: entry {entry.name!r} sets {key}, which [grid] searches: name it once")
+            for table, name in (("[grid]", key), ("[search.from]", search.FROM + key)):
+                if name in values["grid"] or name in values.get("search", {}):
+                    line = line_of(file, key.rpartition(".")[2], "entry", 1 + of_file.index(entry))
+                    told = f"entry {entry.name!r} sets {key}, which {table} searches: name it once"
+                    raise UserError(f"{file}:{line}: {told}")
 
 
 def _selected(file: Path, loaded: Mapping[str, Any], methods: str) -> dict[str, Any]:
@@ -127,8 +135,8 @@ def _line_of_setting(file: Path, asked: SweepOptions, problem: str) -> int:
             signs = (f"{key}={value!r}", f"key {key!r}", f"key of {entry.method} {key!r}")
             if any(sign in problem for sign in signs):
                 return line_of(file, key.rpartition(".")[2], "entry", 1 + load(file)["entry"].index(entry))
-    for table, keys in (("set", asked.set), ("grid", asked.grid)):
-        for key in keys:
+    for table, keys in (("set", asked.set), ("grid", asked.grid), ("search", asked.search)):
+        for key in (key.removeprefix(search.FROM) for key in keys):
             if repr(key) in problem or f"{key}=" in problem:
                 return line_of(file, key.rpartition(".")[2], table)
     return 0
@@ -198,6 +206,8 @@ def _flag(key: str, value: Any) -> Any:
         return {name: _scalar(name, each) for name, each in _dotted(key, value).items()}
     if key == "grid":
         return {name: _values(name, each) for name, each in _dotted(key, value).items()}
+    if key == "search":
+        return _search(_dotted(key, value))
     if key == "encoder":
         return _encoders(value)
     if key == "method" and isinstance(value, list):
@@ -243,6 +253,19 @@ def _dotted(key: str, table: Any, prefix: str = "") -> dict[str, Any]:
     for name, value in table.items():
         dotted = f"{prefix}{name}"
         found.update(_dotted(key, value, f"{dotted}.") if isinstance(value, dict) else {dotted: value})
+    return found
+
+
+def _search(table: Mapping[str, Any]) -> dict[str, str]:
+    """[search], as --search gives it: {"from.optim.lr.log": [0.1, 1]} -> {"from.optim.lr": "log:0.1,1"}."""
+    found = {}
+    for key, value in table.items():
+        name, _, kind = key.rpartition(".")
+        if key.startswith(search.FROM) and kind in search.KINDS:
+            found[name] = f"{kind}:{','.join(_values(name, value))}"
+        else:
+            given = _values(key, value) if isinstance(value, list) else [_scalar(key, value)]
+            found[key] = ",".join(given) + "," * (key == "seeds" and isinstance(value, list))
     return found
 
 

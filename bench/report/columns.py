@@ -73,6 +73,7 @@ def flags(row: Row) -> str:
     found = [f"{row[key]} {word}" for key, word in counts.items() if row[key]]
     if row["points"] > 1 and row["points_incomplete"]:
         found.append(f"{row['points_incomplete']} of {row['points']} points incomplete")
+    found += [f"{key} at the edge" for key in row["edges"].split()]
     if row["reference"]:
         found.append("not trained here" if row["source"] else "reference")
     return ", ".join(found)
@@ -139,7 +140,9 @@ COLUMNS |= {
     "config": Column(
         "configuration", lambda row: row["source"] or str(row["overrides"] or "preset"), ("config_hash", "overrides")
     ),
-    "flags": Column("flags", flags, ("mark", "failed", "damaged", "unfinished", "collapsed", "points_incomplete")),
+    "flags": Column(
+        "flags", flags, ("mark", "failed", "damaged", "unfinished", "collapsed", "points_incomplete", "edges")
+    ),
 }
 
 

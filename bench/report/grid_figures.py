@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from bench.report.names import entry_name
 from bench.report.palette import LINES, SPARE_COLOURS, looks
 from bench.report.style import plain
-from bench.tables.grid import CHOICE, grid_column, is_number, levels, on_board, varying
+from bench.tables.grid import CHOICE, grid_column, is_number, levels, of_choice, on_board, varying
 from bench.tables.leaderboard import Tables
 
 YLABEL = "validation linear accuracy (%)"
@@ -47,7 +47,7 @@ def grid_plane_figure(tables: Tables, rows: pd.DataFrame) -> Figure | None:
     swept = rows[rows["points"] > 1]
     if swept.empty or swept["points"].max() > MAX_LINES or "uniformity" not in tables.history:
         return None
-    runs = on_board(tables.runs[tables.runs["state"] == "done"], rows)
+    runs = on_board(tables.runs[(tables.runs["state"] == "done") & of_choice(tables.runs)], rows)
     history = tables.history[["run_id", "epoch", "alignment", "uniformity"]].dropna()
     history = history.astype({"run_id": str}).merge(runs[["run_id", "entry", "config_hash", "collapsed"]], on="run_id")
     there = set(swept["entry"]) & set(history["entry"])  # those with diagnostics

@@ -5,14 +5,17 @@ from typing import cast
 
 import pandas as pd
 
+from bench.config.published import PUBLISHED
 from bench.evaluation.base import L2_GRID
 from bench.report.columns import COLUMNS, DASH
 from bench.report.names import dataset_name, entry_name
+from bench.report.search_notes import searches
 from bench.runs.identity import seed_list, weights_label
 from bench.tables.conditions import compared, mixed, unlike
 from bench.tables.grid import on_board
 from bench.tables.leaderboard import Tables
 from bench.tables.statistics import TESTED_FROM
+from methods import NAMES
 
 WEIGHTS = ("backbone.weights", "backbone.weights_hash")
 ONE = {"methods": "method", "entries": "entry"}
@@ -33,6 +36,7 @@ def notes(tables: Tables, rows: pd.DataFrame) -> list[str]:
         f"seeds {seed_list(used['seed']) or 'none done'}. "
         f"Accuracies in percent: mean ± half of the 95 % t interval over training seeds, on one fixed test set; "
         f"{DASH}: too few seeds.",
+        *_published(first["preset"], rows),
         *_new_images(rows, tables.metric, name),
         *_methods(rows),
         *_tests(tables, rows, name),
@@ -44,9 +48,22 @@ def notes(tables: Tables, rows: pd.DataFrame) -> list[str]:
         *_conditions(tables, rows),
         *_made_with(used),
         *_ends_of_the_probes_grid(used),
-        *_search(rows),
+        *searches(tables, rows, f"every {ONE[_kind(rows)]}"),
         *_missing(runs),
     ]
+
+
+def _published(preset: str, rows: pd.DataFrame) -> Iterator[str]:
+    """Of a preset that replicates a source: what that reached, how it measured it, and what is otherwise here."""
+    if preset not in PUBLISHED:
+        return
+    own, here = PUBLISHED[preset], set(rows["method"])
+    told = [f"{NAMES.get(method, method)} {top1:.2f}" for method, top1 in own.accuracies.items() if method in here]
+    reached = f", where they reach {', '.join(told)} ({own.probe})" if told else ""
+    yield (
+        f"Published settings, method by method: {own.source}{reached}. Otherwise here: {own.departures}; 10 % of the "
+        "labelled images are for validation, though all are pre-trained on."
+    )
 
 
 def _networks(runs: pd.DataFrame) -> Iterator[str]:
@@ -237,28 +254,6 @@ def _ends_of_the_probes_grid(used: pd.DataFrame) -> Iterator[str]:
 
 def _seeds(seeds: list[int]) -> str:
     return f"seed{'s' * (len(seeds) > 1)} {seed_list(seeds)}"
-
-
-def _search(rows: pd.DataFrame) -> Iterator[str]:
-    """The search budget of every entry, and what was chosen where there was a choice."""
-    by_budget: dict[str, list[str]] = {}
-    for _, row in rows.iterrows():
-        points, runs = row["points"], row["budget_runs"]
-        text = f"{points} configuration{'s' * (points > 1)}, {runs} run{'s' * (runs > 1)}"
-        by_budget.setdefault(text, []).append(row["entry"])
-    whole = len(by_budget) == 1
-    every = f"every {ONE[_kind(rows)]}"
-    parts = [f"{every if whole else ', '.join(names)}: {text}" for text, names in by_budget.items()]
-    yield f"Search budget: {'; '.join(parts)}."
-    for _, row in rows[rows["points"] > 1].iterrows():
-        chosen = f"{row['entry']}: chosen by mean validation linear accuracy: {row['overrides'] or 'preset'}"
-        partly = "" if row["done"] == row["planned"] else ", no such configuration complete"
-        if row["points_competing"] < row["points"]:
-            rest = row["points"] - row["points_competing"]
-            chosen += f", among those with the most seeds done ({row['done']}{partly}); {rest} not competing"
-        elif partly:
-            chosen += f" ({row['done']} seeds done of {row['planned']}{partly})"
-        yield f"{chosen}."
 
 
 def _missing(runs: pd.DataFrame) -> Iterator[str]:

@@ -30,6 +30,7 @@ KEYS = {
     "leaderboard": [*BOARD, "entry"],
     "pairs": [*BOARD, "entry_a", "entry_b"],
     "overall": ["entry"],
+    "improvements": ["entry_a", "entry_b"],
 }
 """Computed tables: what a row is."""
 OLDER = {"entry": "method", "entry_a": "method_a", "entry_b": "method_b"}

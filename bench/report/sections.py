@@ -24,6 +24,8 @@ def sections(tables: Tables, columns: list[str], every_point: bool = False, more
     labelled = list(boards(tables.leaderboard))
     if len(labelled) > 1:
         yield side_by_side(tables)
+        if len(tables.improvements):
+            yield improvements(tables)
     for label, rows in labelled:
         own = records(rows)
         texts = [[cell(row, column, tables.metric) for column in columns] for row in own]
@@ -63,6 +65,9 @@ def configurations(tables: Tables, rows: pd.DataFrame) -> Section | None:
         "Mean ± half of the 95 % t interval over seeds. Chosen: by mean validation linear accuracy, among the "
         "configurations with the most seeds; test numbers choose nothing."
     ]
+    if own := list(dict.fromkeys(filter(None, rows["search_seeds"]))):
+        seeds_of = "; ".join(own)
+        notes.append(f"Of a search in stages: numbers on its own seeds ({seeds_of}), which are not those of the table.")
     return Section(
         "Every configuration", [name_column(tables), *keys, "seeds", *header, "flags"], texts, bold, set(), notes
     )
@@ -99,6 +104,28 @@ def side_by_side(tables: Tables) -> Section:
     references = {r for r, entry in enumerate(entries) if entry in aside}
     header = [name_column(tables), *(label for label, _ in labelled), "mean rank", "mean"]
     return Section("All datasets", header, rows, bold, references, notes)
+
+
+def improvements(tables: Tables) -> Section:
+    """A row and a column an entry that is on every board: the probability that a run of the row's is the better one."""
+    entries = list(tables.overall["entry"])
+    found = {(row["entry_a"], row["entry_b"]): row for row in records(tables.improvements)}
+    texts, bold = [], set()
+    for r, a in enumerate(entries):
+        texts.append([entry_name(a)])
+        for b in entries:
+            row = found.get((a, b))
+            low, high = (number(row[end]) if row else DASH for end in ("low", "high"))
+            texts[-1].append(f"{number(row['probability'])} [{low}, {high}]" if row else DASH)
+            bold |= {(r, len(texts[-1]) - 1)} if row and row["low"] > 0.5 else set()
+    name = COLUMNS[tables.metric].header
+    notes = [
+        f"The probability that a run of the row's has a higher {name} accuracy than one of the column's, mean over the "
+        "data sets (as rliable's), equal accuracies half. Brackets: 95 % bounds (Hoeffding's, of one pair) that hold "
+        "with any number of seeds, and are wide with few; bold: above 1/2."
+    ]
+    header = [name_column(tables), *map(entry_name, entries)]
+    return Section("Probability of improvement", header, texts, bold, set(), notes, divisible=True)
 
 
 def _over(row: Row | None, name: str) -> str:

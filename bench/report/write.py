@@ -46,28 +46,11 @@ def write(
     out: a folder, by default that of the one experiment, or results/reports/A+B of several.
     Raises UserError on an unknown name, or if `out` cannot be written.
     """
-    if not formats:
-        raise UserError(f"no format named: one of {', '.join(FORMATS)}")
-    if columns is not None and not columns:
-        raise UserError(f"no column named: one of {', '.join(COLUMNS)}")
-    for name in formats:
-        if name not in FORMATS:
-            raise unknown("format", name, FORMATS)
-    experiments = experiments or store.experiments(results)
-    select(columns, metric, ())  # before the work: a wrong name is told at once
-    tables = collect(results, experiments, metric, Aim(_margin(results, experiments), difference))
-    of_tables(columns, tables)
-    for problem in tables.problems.head(WARNINGS).itertuples():
-        LOG.warning("cannot be used as found: %s/%s: %s", problem.experiment, problem.path, problem.reason)
-    if len(tables.problems) > WARNINGS:
-        LOG.warning("and %d more such files, all in problems.csv", len(tables.problems) - WARNINGS)
-    if console:
-        print_leaderboard(tables, console, columns)  # before the files: a full disk does not hide it
-    names = list(dict.fromkeys(experiments))
+    names, tables = gather(results, experiments, formats, columns, metric, console, difference)
     folder = out or (results / names[0] if len(names) == 1 else results / "reports" / _joined(names))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        written = _write(tables, names, formats, folder, columns)
+        written = files(tables, names, formats, folder, columns)
     except OSError as error:
         raise UserError(f"cannot write the report to {folder}: {error.strerror or error}") from error
     older = [name for kind, name in PAGES.items() if kind not in formats and (folder / name).exists()]
@@ -75,6 +58,39 @@ def write(
         told = f"{', '.join(older)}: older than these numbers; `bench report` writes all anew"
         console.print(Text(told, "dim"), soft_wrap=True)
     return written
+
+
+def gather(
+    results: Path,
+    experiments: list[str],
+    formats: Collection[str],
+    columns: list[str] | None = None,
+    metric: str = "test_linear_top1",
+    console: Console | None = None,
+    difference: float | None = None,
+) -> tuple[list[str], Tables]:
+    """The experiments of a report and their tables, with warnings of what could not be used; arguments as of `write`.
+
+    Raises UserError on an unknown name.
+    """
+    if not formats:
+        raise UserError(f"no format named: one of {', '.join(FORMATS)}")
+    if columns is not None and not columns:
+        raise UserError(f"no column named: one of {', '.join(COLUMNS)}")
+    for name in formats:
+        if name not in FORMATS:
+            raise unknown("format", name, FORMATS)
+    names = list(dict.fromkeys(experiments or store.experiments(results)))
+    select(columns, metric, ())  # before the work: a wrong name is told at once
+    tables = collect(results, names, metric, Aim(_margin(results, names), difference))
+    of_tables(columns, tables)
+    for problem in tables.problems.head(WARNINGS).itertuples():
+        LOG.warning("cannot be used as found: %s/%s: %s", problem.experiment, problem.path, problem.reason)
+    if len(tables.problems) > WARNINGS:
+        LOG.warning("and %d more such files, all in problems.csv", len(tables.problems) - WARNINGS)
+    if console:
+        print_leaderboard(tables, console, columns)  # before the files: a full disk does not hide it
+    return names, tables
 
 
 def _margin(results: Path, experiments: list[str]) -> float | None:
@@ -91,13 +107,18 @@ def _joined(names: list[str]) -> str:
     return joined if len(joined) <= 100 else f"{names[0][:80]}+{len(names) - 1}-more"
 
 
-def _write(
+def files(
     tables: Tables,
     names: list[str],
     formats: Collection[str],
     folder: Path,
     columns: list[str] | None,
+    pictures: Path | None = None,
 ) -> list[Path]:
+    """Write the files of a report; pictures: where other commands' are that the page shows, by default figures/ there.
+
+    Raises OSError.
+    """
     written = []
 
     def save(name: str, content: bytes) -> None:
@@ -109,7 +130,7 @@ def _write(
         found = frames(tables, columns)
         for name, frame in found.items():
             save(f"{name}.csv", csv(frame))
-        for name in {"overall", "evaluations"} - set(found):  # what was written of others must not stay
+        for name in {"overall", "improvements", "evaluations"} - set(found):  # what was written of others must not stay
             (folder / f"{name}.csv").unlink(missing_ok=True)
     if "md" in formats:
         save(
@@ -135,7 +156,7 @@ def _write(
         if "html" in formats:
             from bench.report.page import html
 
-            save("report.html", html(tables, names, columns, drawn, folder / "figures").encode())
+            save("report.html", html(tables, names, columns, drawn, pictures or folder / "figures").encode())
     return written
 
 
@@ -149,6 +170,7 @@ def frames(tables: Tables, columns: list[str] | None = None) -> dict[str, pd.Dat
     found["pairs"] = tables.pairs
     found |= {"evaluations": tables.evaluations} if len(tables.evaluations) else {}
     found |= {"overall": tables.overall} if len(tables.overall) else {}
+    found |= {"improvements": tables.improvements} if len(tables.improvements) else {}
     return found | {"problems": tables.problems}  # written when empty too: an older one must not stay
 
 

@@ -1,5 +1,6 @@
 """What holds for a whole experiment and was said before its results: results/<experiment>/experiment.json."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from pydantic import Field
@@ -18,6 +19,8 @@ class Experiment(Stored):
     schema_version: int = Field(SCHEMA, alias="schema")
     margin: float | None = Field(None, gt=0)
     """Points of accuracy within which two entries are as good as each other; None: none was named."""
+    search_seeds: list[int] = Field(default_factory=list)
+    """Seeds of a search alone: their runs choose what is reported on others."""
 
 
 def read(folder: Path) -> Experiment:
@@ -43,6 +46,17 @@ def name_margin(folder: Path, margin: float | None) -> None:
             f"margin = {margin:g}: {folder.name} has results already, and was planned with {named}; a margin that is "
             "chosen in sight of results proves nothing: keep it, or plan another --experiment"
         )
+    _write(folder, before.model_copy(update={"margin": margin}))
+
+
+def name_search(folder: Path, seeds: Collection[int], reported: Collection[int]) -> None:
+    """Note the seeds of a search, if there are any, beside those of earlier ones that are not reported now."""
+    before = read(folder)
+    known = sorted({*before.search_seeds, *seeds}.difference(reported))
+    if seeds and before.search_seeds != known:
+        _write(folder, before.model_copy(update={"search_seeds": known}))
+
+
+def _write(folder: Path, content: Experiment) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    content = before.model_copy(update={"margin": margin}).model_dump(by_alias=True)
-    write_atomic(folder / NAME, dump_json(content).encode())
+    write_atomic(folder / NAME, dump_json(content.model_dump(by_alias=True)).encode())

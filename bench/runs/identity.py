@@ -34,6 +34,7 @@ ADDED: dict[str, Any] = {
     "data.store": 0,
     "data.cache": "pixels",
     "data.eval_crop": 1.0,
+    "data.normalize": "own",
     "backbone.weights": "",
     "backbone.weights_hash": "",
     "backbone.args": {},

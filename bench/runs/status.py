@@ -14,8 +14,10 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from bench.errors import UserError
 from bench.files import file_system_time, parse_json, printable
 from bench.runs import claim, evaluations, store
+from bench.runs.identity import seed_list
 from bench.runs.progress import planned, remaining
 from bench.runs.work import TRAINING, Judging, Work
 
@@ -38,7 +40,10 @@ but the scheduler cannot be asked. What the directory alone tells is bench.runs.
 
 OPEN = {"running", "queued", "unknown"}  # something may still happen by itself
 BAD = {"failed", "lost", "damaged"}
+OVER = {"done", "failed", "damaged"}
 STYLES = {"done": "green", "running": "cyan", "failed": "red", "lost": "red", "damaged": "red"}
+SEARCH = "search"
+"""What the job that goes on with a search is asked for by, in place of a run id."""
 ROWS = 10  # shown of one state
 WATCH_SECONDS = 5
 
@@ -72,6 +77,10 @@ class Survey:
     path: Path
     runs: list[StatusRow]
     notes: list[str]
+    stage: str = ""
+    """Where a search stands."""
+    next: str = ""
+    """State of the job that goes on with it, if there is one."""
     judged: list[tuple[str, Counter[str]]] = field(default_factory=list)
     """What each evaluation that was asked for is called, and the number of runs by state of it; planned: missing."""
 
@@ -86,7 +95,7 @@ class Survey:
 
     def states(self) -> set[str]:
         """All that there are, of runs and of evaluations."""
-        return {*self.counts, *(state for _, counts in self.judged for state in counts)}
+        return {*self.counts, *filter(None, [self.next]), *(s for _, counts in self.judged for s in counts)}
 
 
 def survey(experiment: Path, ask: Ask, only: Collection[str] | None = None, work: Work = TRAINING) -> Survey:
@@ -98,6 +107,36 @@ def survey(experiment: Path, ask: Ask, only: Collection[str] | None = None, work
     # a run may have ended between our look and the scheduler's answer
     runs = [look(work.place(experiment, r.run_id), work) if r.run_id in over else r for r in runs]
     return Survey(experiment, [_with_job(run, jobs.get(run.run_id)) for run in runs], notes)
+
+
+def with_search(found: Survey, ask: Ask) -> Survey:
+    """The survey with where its search stands, if there is one: told by the seeds of the runs."""
+    from bench.runs import experiment  # pydantic
+
+    try:
+        seeds = set(experiment.read(found.path).search_seeds)
+    except UserError as error:
+        return replace(found, notes=[*found.notes, str(error)])
+    if not seeds:
+        return found
+    names = {str(seed) for seed in seeds}
+    searched = [run for run in found.runs if run.run_id.rpartition("-s")[2] in names]
+    over = sum(run.state in OVER for run in searched)
+    on = f"on seeds {seed_list(seeds)}"
+    if winners := len(found.runs) - len(searched):
+        ended = sum(run.state in OVER for run in found.runs) - over
+        told = f"search over ({on}); of the runs of its winners {ended} of {winners} have ended"
+        if over == len(searched):
+            return replace(found, stage=told)
+    told = f"search {on}: {over} of {len(searched)} runs have ended; its winners then run on other seeds"
+    jobs, notes = ask(found.path, [SEARCH], ())
+    if job := jobs.get(SEARCH):
+        row = _with_job(StatusRow(SEARCH, "planned"), job)
+        told += f"; the job that goes on with it: {row.state}, {row.detail}"
+        found = replace(found, next=row.state, notes=[*found.notes, *(n for n in notes if n not in found.notes)])
+    elif over == len(searched):
+        told += "; the same command goes on"
+    return replace(found, stage=told)
 
 
 def with_evaluations(found: Survey, ask: Ask) -> Survey:
@@ -194,6 +233,8 @@ def render(surveys: Iterable[Survey]) -> Group:
                 lines.append(Text.assemble(*parts, overflow="fold"))
             if len(runs) > ROWS:
                 lines.append(Text(f"  and {len(runs) - ROWS} more {state}"))
+        if found.stage:
+            lines.append(Text(f"  {found.stage}", overflow="fold"))
         for title, counts in found.judged:
             shown = [
                 f"{counts[state]} {'missing' if state == 'planned' else state}" for state in STATES if counts[state]
@@ -220,7 +261,7 @@ def show(experiments: list[Path], ask: Ask, console: Console, watch: bool) -> in
     """
 
     def take() -> list[Survey]:
-        return [with_evaluations(survey(path, ask), ask) for path in experiments]
+        return [with_evaluations(with_search(survey(path, ask), ask), ask) for path in experiments]
 
     surveys = take()
     if watch:
@@ -231,6 +272,6 @@ def show(experiments: list[Path], ask: Ask, console: Console, watch: bool) -> in
                 live.update(render(surveys), refresh=True)
     for line in render(surveys).renderables:
         console.print(line, soft_wrap=True)
-    if any(found.counts["lost"] for found in surveys):
+    if any("lost" in (*found.counts, found.next) for found in surveys):
         console.print("lost runs: the same `bench sweep` submits them again, from their checkpoints", highlight=False)
     return int(any(BAD & found.states() for found in surveys))

@@ -40,8 +40,9 @@ REFERENCE = "reference"
 """results/reference/<name>/ are committed results: experiments only where --results names that folder."""
 
 
-LABEL = ("entry", "entry_keys")
-"""In config.json: what tables call the run's row, and the settings that the row is about. No part of a result."""
+LABEL = ("entry", "entry_keys", "search")
+"""In config.json: what tables call the run's row, the settings that the row is about and, of a run of a search, what it
+stands for. No part of a result."""
 
 _SCHEMA = re.compile(rb'"schema":\s*([^\s,}]*)')
 

@@ -21,19 +21,22 @@ NOT_RECORDED = "not recorded"
 def unlike(tried: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     """Settings in which the chosen points of a board differ without saying so: dotted key -> entry -> value.
 
-    tried: the board's points, with entry, config_hash, chosen and entry_keys. Optimizers and methods' own
+    tried: the board's points, with entry, config_hash, stands, chosen and entry_keys. Optimizers and methods' own
     hyperparameters may differ; so may what was searched alike, over the same values for every entry, and what an entry
     is about (entry_keys): such an entry is left out where its key is looked at, the others have to be alike.
     """
     known = tried[tried["config_hash"].isin(configs.keys())]
-    chosen = {str(row.entry): configs[str(row.config_hash)] for row in known[known["chosen"]].itertuples()}
+    chosen = _standing(tried, configs)
     declared = {str(entry): _keys(own) for entry, own in known.groupby("entry")}
     for named in declared.values():
         named |= {content for path, content in PATHS.items() if path in named}
     keys = dict.fromkeys(key for config in chosen.values() for key in config if key.split(".")[0] in COMPARED)
+    space = {part.partition("=")[0] for own in set(known["search_space"]) for part in own.split(" ")}
+    untrained = set(known.loc[known["method"] == "random", "entry"])  # which no search looks at
     found = {}
     for key in keys:
-        values = {entry: _value(config, key) for entry, config in chosen.items() if key not in declared[entry]}
+        apart = untrained if key in space else set()
+        values = {e: _value(config, key) for e, config in chosen.items() if key not in declared[e] and e not in apart}
         free = key in NOT_HASHED or key in PATHS  # what is there may be moved: its content's hash is another key
         if free or len(set(values.values())) < 2:
             continue
@@ -53,13 +56,19 @@ def compared(tried: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> d
     Not paths, which are this machine's.
     """
     known = tried[tried["chosen"] & tried["config_hash"].isin(configs.keys())]
-    chosen = {str(row.entry): configs[str(row.config_hash)] for row in known.itertuples()}
+    chosen = _standing(tried, configs)
     found = {}
     for key in sorted(_keys(known) - PATHS.keys()):
         values = {entry: _value(config, key) for entry, config in chosen.items()}
         if key.split(".")[0] in COMPARED and len(set(values.values())) > 1:
             found[key] = values
     return found
+
+
+def _standing(tried: pd.DataFrame, configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The configuration that stands for each entry, of those that have run."""
+    chosen = tried[tried["chosen"] & tried["stands"].isin(configs.keys())]
+    return {str(row.entry): configs[str(row.stands)] for row in chosen.itertuples()}
 
 
 def _value(config: Mapping[str, Any], key: str) -> str:

@@ -16,6 +16,19 @@ def stored(planned: Mapping[str, Any]) -> tuple[str, str]:
     return printable(label) if isinstance(label, str) else "", " ".join(told)
 
 
+def searched(planned: Mapping[str, Any]) -> tuple[str, str]:
+    """Of a config.json: the configuration that a run of a search stands for, "" for others, and what is searched.
+
+    "optim.lr=log:0.03,3 method.tau=uniform:0.9,1".
+    """
+    search = planned.get("search")
+    if not isinstance(search, dict) or not isinstance(search.get("for"), str):
+        return "", ""
+    space = search.get("space")
+    parts = [f"{key}={value}" for key, value in space.items()] if isinstance(space, dict) else []
+    return printable(search["for"]), printable(" ".join("".join(part.split()) for part in parts))
+
+
 def assign(runs: pd.DataFrame) -> list[tuple[Any, str]]:
     """Make `entry` the key of the tables' rows: one a configuration, of one method. Returns rows with another label.
 

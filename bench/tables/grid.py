@@ -5,6 +5,10 @@ method, or what a sweep file gave a label. An entry's *points* are its configura
 The point with the best mean validation linear accuracy stands for the entry; test numbers choose nothing. Those with
 the most done seeds compete (the complete ones among them, if there are any): a mean of fewer seeds would win by luck.
 The table names what did not compete.
+
+Where an entry was searched in stages (bench.planning.search), its points are those of the search, on the seeds of that,
+and the ones with the longest schedule compete. What `stands` for the entry is the configuration that the chosen one was
+for, on other seeds.
 """
 
 from typing import Any
@@ -19,11 +23,14 @@ CHOICE = "val_linear_top1"
 BOARD = ["dataset", "preset", "protocol"]
 POINT = [*BOARD, "entry", "method", "config_hash"]
 UNFINISHED = ("planned", "running", "interrupted")
+OF_SEARCH = "search_for"
+"""Of a run of a search: the config_hash that is reported if it wins; "" of other runs."""
+EPOCHS = "train.epochs"
 
 
 def points(runs: pd.DataFrame, configs: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """The grid: every configuration of every entry, with the settings in which an entry's points differ."""
-    counted = runs[runs["state"] != "duplicate"]
+    counted = runs[(runs["state"] != "duplicate") & of_choice(runs)]
     done = counted["state"] == "done"
     states = counted[POINT].assign(
         planned=1,
@@ -36,16 +43,53 @@ def points(runs: pd.DataFrame, configs: dict[str, dict[str, Any]]) -> pd.DataFra
     grid = states.groupby(POINT, sort=True).sum()
     numbers = counted[done].groupby(POINT)[[*METRICS, *TIMINGS, *measures(runs)]]
     grid = grid.join(numbers.mean().add_suffix("_mean")).join(numbers.std(ddof=1).add_suffix("_sd"))
-    grid = grid.join(counted.groupby(POINT)[["overrides", "entry_keys"]].first()).reset_index()
+    said = ["overrides", "entry_keys", OF_SEARCH, "search_space"]
+    grid = grid.join(counted.groupby(POINT)[said].first()).reset_index()
+    grid["stands"] = grid[OF_SEARCH].where(grid[OF_SEARCH] != "", grid["config_hash"])
     grid["competes"] = grid["chosen"] = False
     for _, own in grid.groupby([*BOARD, "entry"]):
-        most = own[own["done"] == own["done"].max()]
+        longest = own
+        if own[OF_SEARCH].any():
+            epochs = own["config_hash"].map(lambda digest: configs.get(digest, {}).get(EPOCHS, 0))
+            longest = own[epochs == epochs.max()]
+        most = longest[longest["done"] == longest["done"].max()]
         complete = most[most["done"] == most["planned"]]
         competing = most if complete.empty else complete
         grid.loc[competing.index, "competes"] = True
         choice = competing[f"{CHOICE}_mean"].fillna(-1.0)
         grid.loc[choice.idxmax(), "chosen"] = True
     return _with_settings(grid, configs)
+
+
+def of_choice(runs: pd.DataFrame) -> pd.Series:
+    """Which runs the choice is made from: of an entry that was searched those of the search, of others all."""
+    of_search = runs[OF_SEARCH] != ""
+    return of_search | ~of_search.groupby([runs[key] for key in (*BOARD, "entry")]).transform("any")
+
+
+def reported(runs: pd.DataFrame, grid: pd.DataFrame) -> pd.Series:
+    """Which runs stand for their entries: those of what the chosen points are for, and none of a search."""
+    chosen = grid.loc[grid["chosen"], [*POINT[:-1], "stands", "chosen"]].rename(columns={"stands": POINT[-1]})
+    standing = runs[POINT].merge(chosen, on=POINT, how="left")["chosen"].eq(True).set_axis(runs.index)
+    return standing & (runs["state"] != "duplicate") & (runs[OF_SEARCH] == "")
+
+
+def edges(tried: pd.DataFrame) -> list[str]:
+    """The keys at whose lowest or highest value an entry's chosen point is: nothing beyond was tried."""
+    columns = [str(column) for column in tried.columns]
+    found = []
+    for key in columns[columns.index("chosen") + 1 :]:
+        values = levels(tried[key])
+        if _searched(tried, key) and len(values) > 1 and all(map(is_number, values)):
+            chosen = tried.loc[tried["chosen"], key].iloc[0]
+            found += [key] * (chosen in (values[0], values[-1]))
+    return found
+
+
+def _searched(tried: pd.DataFrame, column: str) -> bool:
+    """Whether it is a setting that was to be searched, not one that follows from the stages of a search."""
+    spaces = " ".join(tried["search_space"])
+    return not spaces or any(column == grid_column(part.partition("=")[0]) for part in spaces.split(" "))
 
 
 def _with_settings(grid: pd.DataFrame, configs: dict[str, dict[str, Any]]) -> pd.DataFrame:

@@ -27,7 +27,7 @@ from bench.tables.epochs import HistoryColumns
 
 RUN_COLUMNS = (
     *("experiment", "run_id", "entry", *IDENTITY, "state", "reason", "collapsed"),
-    *(*METRICS, *CHOICES, *TIMINGS, "overrides", "entry_keys", *PROVENANCE),
+    *(*METRICS, *CHOICES, *TIMINGS, "overrides", "entry_keys", "search_for", "search_space", *PROVENANCE),
 )
 
 
@@ -121,6 +121,7 @@ class _Reader:
             self._problem(experiment, name, row["reason"])
         row["overrides"] = _pairs(record.config.get("overrides"), "=", " ")
         row["entry"], row["entry_keys"] = entries.stored(record.config)
+        row["search_for"], row["search_space"] = entries.searched(record.config)
         if planned:
             config = self.as_before | flatten(record.config["config"])
             first = self.configs.setdefault(row["config_hash"], config)

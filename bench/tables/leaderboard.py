@@ -18,10 +18,10 @@ from bench.errors import unknown
 from bench.runs.identity import seed_list
 from bench.runs.result import ACCURACIES, METRICS, TIMINGS
 from bench.tables import conditions, foreign, images, inventory
-from bench.tables.across import across
+from bench.tables.across import across, improvements
 from bench.tables.comparison import Aim, Board, candidates, compare, leaders, predicted
 from bench.tables.evaluated import Measure, measures
-from bench.tables.grid import BOARD, POINT, on_board, points
+from bench.tables.grid import BOARD, OF_SEARCH, UNFINISHED, edges, on_board, points, reported
 from bench.tables.images import Told
 from bench.tables.inventory import Inventory
 from bench.tables.statistics import DIGITS, summarise
@@ -48,6 +48,8 @@ class Tables:
     """One row a pair of entries on a board: the difference, its intervals and its tests."""
     overall: pd.DataFrame
     """One row an entry that is on every board, if there are several: mean rank and mean accuracy."""
+    improvements: pd.DataFrame
+    """One row an ordered pair of these: the probability that a run of one is better."""
     problems: pd.DataFrame
     """Files that could not be used, with reasons."""
     configs: dict[str, dict[str, Any]]
@@ -75,18 +77,16 @@ def tell(found: Inventory, results: Path, metric: str = "test_linear_top1", aim:
     if metric not in runs:
         raise unknown("metric", metric, [*ACCURACIES, *measures(runs)])
     grid = points(runs, found.configs)
-    chosen = grid.loc[grid["chosen"], [*POINT, "chosen"]]
-    runs["chosen"] = runs.merge(chosen, on=POINT, how="left")["chosen"].eq(True).to_numpy()
-    runs["chosen"] &= runs["state"] != "duplicate"
+    runs["chosen"] = reported(runs, grid)
     best = leaders(runs, metric)
     by_image = predicted(runs, metric, results)
     pairs = compare(runs, best, metric, by_image, aim)
     board = rank(runs, grid, pairs, found.configs, best, metric)
     board = _over_images(board, metric, by_image)
     board = foreign.joined(board, found.encoders, found.evaluations, runs)
-    overall = across(runs, metric)
+    overall, better = across(runs, metric), improvements(runs, metric)
     told = (found.problems, found.configs, results, aim or Aim())
-    return Tables(metric, runs, found.history, found.evaluations, grid, board, pairs, overall, *told)
+    return Tables(metric, runs, found.history, found.evaluations, grid, board, pairs, overall, better, *told)
 
 
 def standing(tables: Tables, rows: pd.DataFrame) -> pd.DataFrame:
@@ -113,9 +113,9 @@ def rank(
     may_be_best = candidates(runs, metric)
     for board, tried in grid.groupby(BOARD):
         on_board = (runs[BOARD] == list(board)).all(axis=1)
-        used = runs[on_board & runs["chosen"] & (runs["state"] == "done")]
+        there = runs[on_board & (runs["state"] != "duplicate")]
         tests = pairs[(pairs[BOARD] == list(board)).all(axis=1)]
-        entries = [_row(str(entry), own, used[used["entry"] == entry]) for entry, own in tried.groupby("entry")]
+        entries = [_row(str(entry), own, there[there["entry"] == entry]) for entry, own in tried.groupby("entry")]
         first = best.get(board, "")
         order = {row["entry"]: -round(float(np.nan_to_num(row[f"{metric}_mean"], nan=-1.0)), DIGITS) for row in entries}
         entries.sort(key=lambda row: (row["reference"], row["entry"] != first, order[row["entry"]], row["entry"]))
@@ -131,20 +131,28 @@ def rank(
     return table
 
 
-def _row(entry: str, tried: pd.DataFrame, used: pd.DataFrame) -> dict[str, Any]:
-    """An entry's row: its chosen point, its search budget, its numbers over the done seeds."""
+def _row(entry: str, tried: pd.DataFrame, runs: pd.DataFrame) -> dict[str, Any]:
+    """An entry's row: what stands for it, its search budget, its numbers over the done seeds. runs: all of it."""
     chosen = tried[tried["chosen"]].iloc[0]
+    standing, search = runs[runs["chosen"]], runs[runs[OF_SEARCH] != ""]
+    used = standing[standing["state"] == "done"]
     method = str(chosen["method"])
     row: dict[str, Any] = {"entry": entry, "method": method, "reference": method in REFERENCES}
-    row |= {key: str(chosen[key] or "") for key in ("config_hash", "overrides", "entry_keys")}
-    row |= {key: int(chosen[key]) for key in ("planned", "done", "failed", "damaged", "unfinished", "collapsed")}
+    overrides = chosen["overrides"] if standing.empty else standing["overrides"].iloc[0]
+    row |= {"config_hash": chosen["stands"], "overrides": overrides or "", "entry_keys": chosen["entry_keys"] or ""}
+    row |= {"planned": len(standing), "done": len(used)}
+    row |= {state: int((standing["state"] == state).sum()) for state in ("failed", "damaged")}
+    row |= {"unfinished": int(standing["state"].isin(UNFINISHED).sum()), "collapsed": int(standing["collapsed"].sum())}
     row |= {
         "seeds": seed_list(used["seed"]),
-        "points": len(tried),
+        "points": tried["stands"].nunique(),
         "points_competing": int(tried["competes"].sum()),
-        "budget_runs": int(tried["planned"].sum()),
+        "budget_runs": len(runs),
     }
-    row |= {"points_incomplete": int((tried["done"] < tried["planned"]).sum())}
+    row |= {"points_incomplete": tried.loc[tried["done"] < tried["planned"], "stands"].nunique()}
+    row |= {"edges": " ".join(edges(tried)), "search_space": chosen["search_space"]}
+    row |= {"search_seeds": seed_list(search["seed"]), "search_runs": len(search)}
+    row |= {"search_seconds": float(search[["train_seconds", "eval_seconds"]].sum().sum())}
     for name in (*METRICS, *TIMINGS, *measures(used)):
         summary = summarise(used[name].dropna().to_numpy(dtype=float))
         row |= {f"{name}_{key}": value for key, value in vars(summary).items()}

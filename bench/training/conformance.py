@@ -54,8 +54,9 @@ def build(name: str, **settings: Any) -> Method:
 def inputs(method: Method, seed: int = 0) -> tuple[Tensor, ...]:
     """Two views of noise, and labels if it takes them."""
     draws = torch.Generator().manual_seed(seed)
-    views = (torch.randn(N, 3, 8, 8, generator=draws), torch.randn(N, 3, 8, 8, generator=draws))
-    return (*views, torch.arange(N) % CLASSES) if method.uses_labels else views
+    n = max(N, method.config.smallest_batch)
+    views = (torch.randn(n, 3, 8, 8, generator=draws), torch.randn(n, 3, 8, 8, generator=draws))
+    return (*views, torch.arange(n) % CLASSES) if method.uses_labels else views
 
 
 def train(method: Method, steps: range, optimizer: torch.optim.Optimizer | None = None) -> torch.optim.Optimizer | None:
@@ -94,8 +95,10 @@ def views(name: str) -> None:
     before = [each.clone() for each in given]
     method.backbone.register_forward_hook(lambda module, images, output: seen.append(len(images[0])))
     method(*given)
-    if seen != [N, N]:
-        raise Fault(f"the backbone saw batches of {seen} for two views of {N}: concatenated views share statistics")
+    if seen != [len(view) for view in given[:2]]:
+        raise Fault(
+            f"the backbone saw batches of {seen} for two views of {len(given[0])}: concatenated views share statistics"
+        )
     if not all(map(torch.equal, before, given)):
         raise Fault("forward changes the views that it is given")
 
@@ -208,8 +211,8 @@ def evaluation(name: str) -> None:
     method.eval()
     with torch.no_grad():
         first, second = method.embed(x), method.embed(x)
-    if first.ndim != 2 or len(first) != N:
-        raise Fault(f"embed gives {tuple(first.shape)} for {N} images, not [N, D]")
+    if first.ndim != 2 or len(first) != len(x):
+        raise Fault(f"embed gives {tuple(first.shape)} for {len(x)} images, not [N, D]")
     if not torch.equal(first, second):
         raise Fault("embed gives something else the second time")
     if changed := [key for key, value in method.state_dict().items() if not torch.equal(value, before[key])]:

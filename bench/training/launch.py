@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from bench.errors import UserError
+from bench.planning import stages
 from bench.planning.request import Request
 from bench.report import write
 from bench.runs.work import retry
@@ -15,9 +16,18 @@ from bench.training.orders import Orders
 def local(request: Request, console: Console) -> int:
     """Do what a request asks for and is not done, show how it goes, print the leaderboard; returns the exit code.
 
+    Of a search all stages, one after the other.
     0: all are done; 1: some are not, each told with its reason, or the report could not be written; 128 + n: signal n
     stopped it. Raises UserError.
     """
+    code = _execute(request, console)
+    while code < 128 and (following := stages.following(request)):
+        request = following
+        code = max(code, _execute(request, console))
+    return code
+
+
+def _execute(request: Request, console: Console) -> int:
     asked = request.options
     loggers = livelog.parse(request.log)
     names = workers.devices(asked.device) if request.open() else []  # looking for GPUs imports torch
@@ -29,6 +39,8 @@ def local(request: Request, console: Console) -> int:
     code = ["--on-code-change refuse: not on this machine; a run that other code goes on with says so in its log"]
     for warning in ready.warnings + code * (asked.on_code_change == "refuse"):
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+    for line in request.told:
+        console.print(line, soft_wrap=True)
     orders = Orders(
         runs=[str(run.path.absolute()) for run in ready.runs],
         data_dir=str(request.data_dir.absolute()),
@@ -67,9 +79,10 @@ def _reasons(unfinished: Mapping[str, str]) -> list[str]:
 
 
 def _report(request: Request, console: Console) -> bool:
-    """Write the tables and print the leaderboard; False if the tables could not be written."""
+    """Write the tables and, but for a search's, print the leaderboard; False if they could not be written."""
     try:
-        written = write.write(request.results, [request.experiment.name], ["csv"], console=console)
+        shown = None if request.searches else console
+        written = write.write(request.results, [request.experiment.name], ["csv"], console=shown)
     except UserError as error:  # a full disk: the command was right, and the results are there
         console.print(f"warning: {error}", style="yellow", soft_wrap=True)
         return False

@@ -42,17 +42,19 @@ def fake_run(
     epochs: int = 30,
     label: str = "",
     about: Sequence[str] = (),
+    search_for: Mapping[str, Any] | None = None,
     error: str = "FloatingPointError: non-finite loss at step 120 (last finite: 0.31)",
     **metrics: float | None,
 ) -> Path:
     """Write one run directory and return it; state: done, failed, planned, interrupted.
 
-    label, about: of the run's entry, and the keys that it names.
+    label, about: of the run's entry, and the keys that it names. search_for: of a run of a search over optim.lr, the
+    overrides of what is reported if it wins.
     A seed's luck is shared by all methods: differences are paired. `metrics` replace a result's numbers.
     """
     overrides = dict(overrides or {})
     config = _config(method, dataset, overrides)
-    digest = hashlib.sha256(json.dumps([config, preset], sort_keys=True).encode()).hexdigest()[:8]
+    digest = _digest(config, preset)
     run_id = f"{method}-{digest}-s{seed}"
     run = experiment / "runs" / run_id
     run.mkdir(parents=True)
@@ -68,6 +70,9 @@ def fake_run(
     }
     named: dict[str, Any] = {"entry": label} if label else {}
     named |= {"entry_keys": list(about)} if about else {}
+    if search_for is not None:
+        stands = _digest(_config(method, dataset, search_for), preset)
+        named["search"] = {"for": stands, "space": {"optim.lr": "log:0.01,10"}}
     write_json(run / "config.json", {**identity, **named, "config": config})
     luck = np.random.default_rng(seed).normal(0, noise)
     own = np.random.default_rng([seed, int(digest, 16)])
@@ -255,6 +260,10 @@ def _config(method: str, dataset: str, overrides: Mapping[str, Any]) -> dict[str
         section, name = key.split(".")
         config[section][name] = value
     return config
+
+
+def _digest(config: Mapping[str, Any], preset: str) -> str:
+    return hashlib.sha256(json.dumps([config, preset], sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _epoch(epoch: int, epochs: int, method: str, final: Mapping[str, Any], own: np.random.Generator) -> dict[str, Any]:

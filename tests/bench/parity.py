@@ -34,6 +34,7 @@ TINY = {
     "method.projector_hidden": "32",
     "method.projector_out": "16",
     "method.prototypes": "24",
+    "method.whitening_size": "24",
 }
 
 
@@ -41,6 +42,8 @@ def job(method: str, team: Team, device: str = "cpu", **overrides: str) -> Train
     """A run on 320 images of noise: nothing has to be read."""
     known = METHODS[method].Config.model_fields
     chosen = {**TINY, "optim.name": "lars" if method in LARS else "sgd", **overrides}
+    if METHODS[method].Config.most_views is None:
+        chosen |= {"augment.view3.size": "4", "augment.view3.copies": "2"}
     chosen = {k: v for k, v in chosen.items() if not k.startswith("method.") or k.split(".")[1] in known}
     (planned,) = plan.plan([method], [0], "quick", chosen, {}, "x")
     images = torch.randint(0, 256, (320, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -25,6 +25,7 @@ def make(name: str = "resnet10_small", stem: str = "small", size: int = 16) -> n
         ("resnet10_small", "small", 16, 128),
         ("resnet10_small", "imagenet", 32, 128),
         ("resnet18", "small", 32, 512),
+        ("resnet18", "small_pad2", 32, 512),
         ("vit_tiny_patch16_224", "imagenet", 32, 192),  # trained at 224: takes our size instead
         ("mobilenetv3_small_100", "imagenet", 32, 1024),  # timm's num_features says 576
     ],
@@ -42,6 +43,16 @@ def test_small_resnet_has_one_block_a_stage() -> None:
     stages: list[Any] = [network.layer1, network.layer2, network.layer3, network.layer4]
     assert [len(stage) for stage in stages] == [1, 1, 1, 1]
     assert [stage[0].conv2.out_channels for stage in stages] == [16, 32, 64, 128]
+
+
+def test_the_stem_of_solo_learns_cifar_resnets_pads_by_two() -> None:
+    network, usual = make("resnet18", "small_pad2", 32), make("resnet18", "small", 32)
+    assert network.get_submodule("conv1").padding == (2, 2)
+    assert [p.shape for p in network.parameters()] == [p.shape for p in usual.parameters()]
+    sizes: list[int] = []
+    network.get_submodule("layer1").register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[-1]))
+    network(torch.randn(1, 3, 32, 32))
+    assert sizes == [34]
 
 
 def test_small_stem_keeps_the_resolution() -> None:

@@ -110,6 +110,14 @@ def folder_without_classes() -> None:
         ("run --method raft --seeds=-1", "--seeds '-1': give a number of seeds"),
         ("run --method raft --seeds a", "--seeds 'a': give a number of seeds"),
         ("run --method raft --set train.batch_size=9999", "train.batch_size=9999: digits has"),
+        (
+            "run --method wmse --set train.batch_size=64",
+            "train.batch_size=64: wmse needs at least 128 images a step; use more, or lower what asks for them",
+        ),
+        (
+            "run --method wmse --set method.projector_out=200",
+            "wmse's method.whitening_size=128: should be above projector_out=200, as fewer images have no covariance",
+        ),
         ("run --method raft --results /proc/nowhere", "cannot write results to /proc/nowhere"),
         ("run --method raft --set data.name=folder:empty", "empty"),
         ("run --method raft --set data.name=folder:absent", "absent"),
@@ -418,6 +426,20 @@ def test_a_published_table_is_made_again_from_nothing() -> None:
     (published / "experiment.toml").unlink()
     assert bench("verify paper --runs 1").out == answer.out, "its rows say what to plan"
     assert bench("verify paper --statistics").code == 0, "there is no table beside runs.csv"
+
+
+def test_a_bundle_is_one_file_that_checks_elsewhere() -> None:
+    for seed in range(3):
+        fake_run(Path("results/x"), "raft", seed)
+        fake_run(Path("results/x"), "simclr", seed)
+    said = bench("report x --bundle paper.zip --format csv,md")
+    assert said.code == 0 and said.out.endswith("wrote paper.zip\n")
+    assert {path.name for path in Path("results/x").iterdir()} == {"runs"}, "nothing is written but the file"
+    shutil.unpack_archive("paper.zip")
+    shutil.rmtree("results")
+    assert bench("verify paper --statistics").code == 0
+    assert bench("report x --bundle paper.tar").err.startswith("bench: --bundle paper.tar: a bundle is a .zip file")
+    assert bench("report x --unredacted").err == "bench: --unredacted: it is for --bundle\n"
 
 
 def test_tables_are_computed_again_from_their_runs_alone() -> None:

@@ -8,21 +8,25 @@ import numpy as np
 import pytest
 import timm
 import torch
+from pydantic import ValidationError
 from scipy.integrate import trapezoid
 from scipy.linalg import sqrtm
 from torch import Tensor, nn
 
+from bench.training.conformance import in_float64
 from methods import METHODS, heads
 from methods.base import Method, Teacher
 from methods.byol import BYOL
 from methods.config import PredictorKind, TeacherConfig
 from methods.losses import normalize, squared_distance
 from methods.raft import RAFT
+from methods.wmse import whiten
 
 WITH_TEACHER = [name for name, cls in METHODS.items() if issubclass(cls.Config, TeacherConfig)]
 WITH_PREDICTOR = [name for name, cls in METHODS.items() if "predictor" in cls.Config.model_fields]
 KINDS = get_args(PredictorKind)
 TRAINED = [name for name in METHODS if name != "random"]
+SMALL = {"wmse": {"projector_out": 5, "whitening_size": 8}}  # of batches of 16
 TEACHERS = {"raft", "byol", "byol_prime", "moco_v3", "dino", "directpred", "moco_v2"}
 
 
@@ -46,7 +50,9 @@ def build(name: str, seed: int = 0, **config: Any) -> Method:
         torch.manual_seed(seed)
         backbone = TinyBackbone()
         torch.manual_seed(seed + 1)
-        return cls(backbone, cls.Config(**config), **({"n_classes": 4} if cls.uses_labels else {}))
+        return cls(
+            backbone, cls.Config(**{**SMALL.get(name, {}), **config}), **({"n_classes": 4} if cls.uses_labels else {})
+        )
 
 
 def views(n: int = 16, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -359,7 +365,7 @@ def test_swavs_loss_is_its_papers(seed: int) -> None:
 
 def test_swavs_assignments_are_distributions_that_use_prototypes_equally() -> None:
     method = build("swav", iterations=50)
-    q = method.assign(torch.randn(64, 8, generator=torch.Generator().manual_seed(0)))  # type: ignore[operator]
+    q = method.assign(torch.rand(64, 8, generator=torch.Generator().manual_seed(0)) / 5)  # type: ignore[operator]
     torch.testing.assert_close(q.sum(dim=1), torch.ones(64))
     torch.testing.assert_close(q.sum(dim=0), torch.full((8,), 8.0), rtol=1e-2, atol=0)
 
@@ -441,7 +447,7 @@ def test_moco_v3_trains_all_of_a_transformer_but_the_frozen_projection_of_patche
     assert all((p.grad is None) == (name in frozen) for name, p in network.named_parameters())
 
 
-# The papers' losses and what they keep: DirectPred, MoCo v2, NNCLR, LeJEPA
+# The papers' losses and what they keep: DirectPred, MoCo v2, NNCLR, LeJEPA, W-MSE
 
 
 def unit(rows: Any) -> Any:
@@ -544,12 +550,55 @@ def test_lejepas_directions_are_others_at_every_step_and_the_same_for_the_same_s
     assert torch.equal(again.get_buffer("directions"), method.get_buffer("directions"))
 
 
-@pytest.mark.parametrize("name", ["directpred", "moco_v2", "nnclr", "lejepa", "swav"])
+def whitened(z: Any) -> Any:
+    """By orthogonalising the columns one after another, which is what Cholesky's factor does: no covariance is made."""
+    q, r = np.linalg.qr(z - z.mean(axis=0))
+    return math.sqrt(len(z) - 1) * q * np.sign(np.diag(r))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_wmses_loss_is_its_papers(seed: int) -> None:
+    """Of 20 images in two parts, and in two that begin 4 images later."""
+    method = build("wmse", projector_out=5, whitening_size=8, whitening_iterations=2)
+    x1, x2 = views(20, seed=seed)
+    z1, z2 = in_numpy(method.embed(x1), method.embed(x2))
+    total = 0.0
+    for part in (range(10), range(10, 20), [*range(16, 20), *range(6)], range(6, 16)):
+        w1, w2 = (unit(whitened(z[list(part)])) for z in (z1, z2))
+        total += ((w1 - w2) ** 2).sum() / 40
+    assert method(x1, x2)["loss"].item() == pytest.approx(total, rel=1e-4)
+
+
+def test_wmse_whitens_every_part_of_a_batch() -> None:
+    (z,) = views(3 * 17 + 2)[:1]
+    z = z.flatten(1)[:, :16].double() @ torch.randn(16, 16).double() + 3  # correlated, and not centred
+    with in_float64():
+        parts = whiten(z, 17).split([18, 18, 17])
+    for part in parts:
+        torch.testing.assert_close(part.mean(dim=0), torch.zeros(16).double(), atol=1e-9, rtol=0)
+        torch.testing.assert_close(torch.cov(part.T), torch.eye(16).double(), atol=1e-9, rtol=0)
+
+
+def test_wmse_gives_no_number_where_embeddings_cannot_be_whitened() -> None:
+    """8 images have 7 directions; what rounding makes of the other 57 is no covariance's factor."""
+    assert whiten(views(8)[0].flatten(1)[:, :64], 8).isnan().all()
+
+
+@pytest.mark.parametrize(("settings", "value"), [({"whitening_size": 64}, 64), ({"projector_out": 128}, 128)])
+def test_wmse_refuses_to_whiten_fewer_images_than_dimensions(settings: dict[str, int], value: int) -> None:
+    with pytest.raises(ValidationError, match=f"above projector_out={value}"):
+        METHODS["wmse"].Config(**settings)
+
+
+@pytest.mark.parametrize("name", ["directpred", "moco_v2", "nnclr", "lejepa", "wmse", "swav"])
 def test_gradients_are_finite_differences(name: str) -> None:
     """Along the gradient of one layer's weights."""
     method = build(name, **({"support": 8} if name == "nnclr" else {}))  # few: neighbours stay who they are
     weight = next(method.projector.parameters())
     x1, x2 = views()
+    if name == "swav":  # assignments are targets: no gradient passes them
+        fixed = torch.rand(16, method.get_submodule("prototypes").get_parameter("weight").shape[0]).softmax(dim=1)
+        method.assign = lambda scores: fixed  # type: ignore[assignment]
     state = {key: value.clone() for key, value in method.state_dict().items()}
     method(x1, x2)["loss"].backward()
     assert weight.grad is not None

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +23,8 @@ def tables(experiment: str) -> dict[str, str]:
     bench("report", experiment)
     found = {}
     for name in ("leaderboard.csv", "grid.csv"):
-        rows = [line.split(",") for line in (Path("results") / experiment / name).read_text().splitlines()]
+        with (Path("results") / experiment / name).open() as file:
+            rows = list(csv.reader(file))
         timed = {i for i, column in enumerate(rows[0]) if "second" in column or column == "experiment"}
         found[name] = "\n".join(",".join(cell for i, cell in enumerate(row) if i not in timed) for row in rows)
     return found
@@ -79,6 +82,56 @@ def test_a_sweep_gives_the_tables_of_this_machine(cluster: Cluster, images: Path
     bench("evaluate", "near", *few, "--jobs", "1")
     assert scores("far") == scores("near") and len(scores("far")) == 12
     assert "nothing to submit" in bench("evaluate", "far", *few, *ON)
+
+
+def test_a_search_goes_on_by_itself(cluster: Cluster, slowly: None, images: Path) -> None:
+    """A worker is killed in either stage, the controller restarts between them: a job submits the winners all the same,
+    and the bits are those of this machine."""
+    search = ["points=3", "seeds=2", "epochs=10", "from.optim.lr=log:0.03,3"]
+    runs = [*settings(images, 20), "--method", "simsiam,random", "--seeds", "3"]
+    runs += [word for each in search for word in ("--search", each)]
+    on_slurm = ["sweep", *runs, "--experiment", "far", *ON, "--runs-per-job", "2"]
+    out = bench(*on_slurm)
+    assert "submitted 6 runs in 3 jobs" in out and " goes on with the search when these have ended" in out
+    assert "nothing to submit" in bench(*on_slurm)
+    assert sum(job["state"] == "PENDING" for job in cluster.jobs()) >= 1 and len(cluster.jobs()) == 4, "not two of them"
+    told = "of 6 runs have ended; its winners then run on other seeds; the job that goes on with it: queued, job "
+    assert told in bench("status", "far")
+    hurt = set()
+
+    def kill_a_worker() -> None:
+        job, run = cluster.busy("far")
+        hurt.add(run)
+        for worker in cluster.processes(job["id"], "bench.training.worker"):
+            os.kill(worker, signal.SIGKILL)
+
+    kill_a_worker()
+    cluster.stop("slurmctld")
+    cluster.start_slurmctld()
+    wait_for("on with the winners", lambda: any(Path("results/far/runs").glob("simsiam-*-s0")))
+    kill_a_worker()
+    out = bench("status", "far", "--watch")
+    assert "far: 12 runs: 12 done" in out
+    assert "search over (on seeds 10000-10001); of the runs of its winners 6 of 6 have ended" in out
+    for run in Path("results/far/runs").iterdir():
+        claims = [path.name for path in run.glob("claim-*.json")]
+        assert claims == ["claim-1.json"] or run.name in hurt, "executed once"
+    bench("sweep", *runs, "--experiment", "near", "--jobs", "1")
+    assert results("far") == results("near")
+    assert tables("far") == tables("near")
+    assert "nothing to submit" in bench(*on_slurm)
+
+
+def test_a_cancelled_search_does_not_go_on_until_it_is_asked_to(cluster: Cluster, slowly: None, images: Path) -> None:
+    runs = [*settings(images, 20), "--method", "simsiam", "--search", "points=2", "--search", "seeds=1"]
+    flags = ["sweep", *runs, "--search", "from.optim.lr=log:0.03,3", "--experiment", "away", *ON]
+    bench(*flags)
+    cluster.busy("away")
+    assert "cancelled 3 jobs" in bench("cancel", "away")
+    wait_for("cancelled", lambda: set(states("away").values()) == {"cancelled"})
+    assert "the job that goes on with it: cancelled" in bench("status", "away")
+    bench(*flags)
+    assert "away: 3 runs: 3 done" in bench("status", "away", "--watch")
 
 
 def test_a_run_that_cannot_succeed_is_reported(cluster: Cluster, images: Path) -> None:

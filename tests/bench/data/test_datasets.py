@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 import torch
 from image_folders import CLASSES, config, decode_slowly, in_two_processes, message, picture
+from pydantic import ValidationError
 
+from bench.config.sections import DataConfig
 from bench.config.views import AugmentConfig
 from bench.data import cache, datasets, pictures, split
 from bench.data.augment import Augmentation
@@ -54,6 +56,16 @@ def test_mean_and_std_are_those_of_all_training_images() -> None:
 
 
 # splits
+
+
+def test_images_are_normalised_by_imagenets_statistics_if_asked(data_dir: Path) -> None:
+    own, imagenet = (
+        datasets.load(DataConfig(name="digits", size=8, normalize=kind), data_dir) for kind in ("own", "imagenet")
+    )
+    assert (imagenet.mean, imagenet.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)) != (own.mean, own.std)
+    assert torch.equal(own.images, imagenet.images)  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match="normalize=imagenet: of red, green and blue, and channels=1"):
+        DataConfig(name="digits", size=8, channels=1, normalize="imagenet")
 
 
 def test_the_validation_split_is_a_stratified_tenth_and_always_the_same() -> None:

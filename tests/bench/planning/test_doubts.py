@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from bench.config import presets
+from bench.config.published import PUBLISHED
 from bench.config.schema import RunConfig, keys, resolve
 from bench.planning import doubts as module
 from bench.planning.doubts import doubts
@@ -16,8 +17,10 @@ def told(method: str = "byol", n_images: int = 1437, cpu: bool = False, **settin
     return doubts(resolve(presets.values("quick", method), overrides), n_images, n_images, cpu, overrides)
 
 
-@pytest.mark.parametrize("preset", presets.PRESETS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("preset", "method"),
+    [(p, m) for p in presets.PRESETS for m in (PUBLISHED[p].by_method if p in PUBLISHED else METHODS)],
+)
 def test_presets_do_what_they_say(preset: str, method: str) -> None:
     config: RunConfig = resolve(presets.values(preset, method), {})
     n = 1437 if preset == "quick" else 50_000

@@ -34,6 +34,14 @@ def test_without_labels_a_data_set_to_judge_on_has_to_be_named(pictures: Path, t
     assert not (tmp_path / "data").exists()  # nothing was decoded for it
 
 
+def test_a_backbone_that_cannot_take_small_crops_is_refused_with_what_helps(tmp_path: Path) -> None:
+    own = {"augment.view3.size": "8", "backbone.name": "vit_tiny_patch16_224"}
+    with pytest.raises(UserError, match=r"cannot take views of 8 pixels and of 16 .*backbone.args.dynamic_img_size"):
+        prepare(plan.plan(["dino"], [0], "quick", own, {}, "e"), tmp_path)
+    prepare(plan.plan(["dino"], [0], "quick", {**own, "backbone.args.dynamic_img_size": "true"}, {}, "e"), tmp_path)
+    prepare(plan.plan(["swav"], [0], "quick", {"augment.view3.size": "8"}, {}, "e"), tmp_path)
+
+
 def test_the_data_set_to_judge_on_needs_labels(pictures: Path, tmp_path: Path) -> None:
     line = refused("simclr", tmp_path, data__name="digits", eval__data=f"folder:{pictures}")
     assert line.startswith(f"eval.data=folder:{pictures}: its images have no labels")

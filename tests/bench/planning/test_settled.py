@@ -118,6 +118,16 @@ def test_all_that_was_filled_in_is_told() -> None:
     assert lines == ["backbone.args.patch_size=2", "optim.decay_embeddings=false", "method.freeze_patch_embed=true"]
 
 
+def test_more_views_than_a_method_takes_are_refused() -> None:
+    with pytest.raises(UserError, match=r"byol takes 2 views and augment makes 4 .*dino or swav"):
+        of("quick", augment__view3__copies="2")
+
+
+def test_the_first_two_views_have_the_datas_size() -> None:
+    with pytest.raises(UserError, match=r"augment: the first two views have data.size=16, not 16 and 8; view3 may"):
+        of("quick", augment__view2__size="8")
+
+
 def test_colours_of_images_that_have_none_are_refused_with_what_to_set() -> None:
     with pytest.raises(UserError) as refused:
         of("cifar10-mini", data__channels="1")

@@ -306,8 +306,8 @@ def board(*names: str, **methods: str) -> pd.DataFrame:
 
 def test_looks_belong_to_methods() -> None:
     assert set(LOOKS) <= set(REGISTRY)
-    for part in ("colour", "marker"):
-        assert len({getattr(look, part) for look in LOOKS.values()}) == len(LOOKS)
+    assert len({look.colour for look in LOOKS.values()}) == len(LOOKS)
+    assert len({(look.marker, look.fill) for look in LOOKS.values()}) == len(LOOKS)  # matplotlib has 15 to fill
     assert list(looks(board("zeta", "random", "byol", "alpha", "raft"))) == ["raft", "byol", "alpha", "zeta", "random"]
 
 

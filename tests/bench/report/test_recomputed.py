@@ -175,6 +175,8 @@ def test_what_differs_is_written_anew_and_the_runs_are_left(folder: Path) -> Non
 def test_several_data_sets_have_their_ranks_checked(tmp_path: Path) -> None:
     for dataset, method, seed in product(("digits", "cifar10"), ("raft", "byol", "simclr"), range(3)):
         fake_run(tmp_path / "x", method, seed, dataset=dataset)
-    write(tmp_path, ["x"], ["csv"], tmp_path / "paper")
-    assert again(tmp_path / "paper").checked["overall.csv"] > 10
-    assert not again(tmp_path / "paper").differences
+    write(tmp_path, ["x"], ["csv", "md"], tmp_path / "paper")
+    found = again(tmp_path / "paper", configs=collect(tmp_path, ["x"]).configs)
+    assert not found.differences
+    assert all(found.checked[name] > 10 for name in ("overall.csv", "improvements.csv", "leaderboard.md"))
+    assert "## Probability of improvement" in (tmp_path / "paper" / "leaderboard.md").read_text()

@@ -56,6 +56,13 @@ def test_a_setting_that_is_added_changes_no_hash_at_the_value_that_means_as_befo
     assert identity.config_hash(otherwise) != before
 
 
+def test_a_setting_that_a_method_had_before_others_stays_in_its_hash() -> None:
+    values = resolve(presets.values("quick", "simsiam"), {}).model_dump(mode="json")
+    without = deepcopy(values)
+    del without["method"]["projector_layers"]
+    assert identity.config_hash(values) != identity.config_hash(without)
+
+
 def test_an_older_config_is_completed_by_what_its_settings_meant_then(
     config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
+from fake_results import write_json
 from rich.console import Console
 
 from bench.runs import status
@@ -172,3 +173,35 @@ def test_no_state_is_cut_off_by_a_narrow_terminal(tmp_path: Path, width: int) ->
     shown = io.StringIO()
     Console(file=shown, width=width).print(status.render([status.survey(tmp_path, nobody)]))  # as --watch shows it
     assert "failednon-finitelossatstep3" in "".join(shown.getvalue().split())
+
+
+def searching(experiment: Path, over: int, winners: dict[str, str], job: Job | None = None) -> str:
+    """What is said of a search of two runs, so many of them over, and of its winners' runs: name -> file."""
+    experiment.mkdir()
+    write_json(experiment / "experiment.json", {"schema": 1, "margin": None, "search_seeds": [10000]})
+    for i in range(2):
+        make(experiment, f"raft-{i:08}-s10000", **({"error.txt": "no luck"} if i < over else {}))
+    for name, file in winners.items():
+        make(experiment, name, **({file: {}} if file else {}))
+
+    def ask(_: Path, runs: Collection[str], __: Collection[str]) -> tuple[dict[str, Job], list[str]]:
+        return ({"search": job} if job and "search" in runs else {}), []
+
+    out = io.StringIO()
+    status.show([experiment], ask, Console(file=out, width=300), watch=False)
+    (line,) = (line for line in out.getvalue().splitlines() if line.startswith("  search "))
+    return line.strip()
+
+
+def test_where_a_search_stands(tmp_path: Path) -> None:
+    begun = "search on seeds 10000: {} of 2 runs have ended; its winners then run on other seeds"
+    assert searching(tmp_path / "a", 1, {}) == begun.format(1)
+    assert searching(tmp_path / "b", 2, {}) == begun.format(2) + "; the same command goes on"
+    waits = Job("queued", "job 7 (Dependency)")
+    told = "; the job that goes on with it: {}, job 7"
+    assert searching(tmp_path / "c", 1, {}, waits) == begun.format(1) + told.format("queued") + " (Dependency)"
+    ended = Job("ended", "job 7: the search is not over")
+    assert searching(tmp_path / "d", 1, {}, ended) == begun.format(1) + told.format("lost") + ": the search is not over"
+    winners = {"raft-00000000-s0": "result.json", "raft-00000000-s1": ""}
+    over = "search over (on seeds 10000); of the runs of its winners 1 of 2 have ended"
+    assert searching(tmp_path / "e", 2, winners) == over

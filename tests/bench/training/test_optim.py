@@ -166,6 +166,23 @@ def test_schedule_by_hand() -> None:
     assert found[20:] == sorted(found[20:], reverse=True)
 
 
+def test_a_warmup_may_end_with_the_peak_as_solo_learns_does() -> None:
+    """Its LinearWarmupCosineAnnealingLR, by its own recursion: the peak at step W - 1 and at step W."""
+    config = OptimConfig(lr=0.4, warmup_epochs=2, warmup_peak="last")
+    found = rates(config, steps_per_epoch=10, epochs=10, batch_size=256)
+    theirs = [3e-5]
+    for step in range(1, 100):
+        if step < 20:
+            theirs.append(theirs[-1] + (0.4 - 3e-5) / 19)
+        elif step == 20:
+            theirs.append(0.4)
+        else:
+            rise = [1 + math.cos(math.pi * (k - 20) / 80) for k in (step, step - 1)]
+            theirs.append(rise[0] / rise[1] * theirs[-1])
+    assert found == pytest.approx(theirs, rel=1e-9)
+    assert found[19] == found[20] == pytest.approx(0.4)
+
+
 def test_schedule_without_warmup_starts_at_the_peak() -> None:
     assert rates(OptimConfig(lr=0.1), steps_per_epoch=1, epochs=2, batch_size=128) == [0.05, pytest.approx(0.025)]
 

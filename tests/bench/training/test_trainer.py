@@ -42,6 +42,7 @@ TINY = {
     "optim.lr": "0.05",
     "method.projector_hidden": "32",
     "method.projector_out": "16",
+    "method.whitening_size": "32",
 }
 
 
@@ -213,6 +214,53 @@ def test_a_run_that_was_stopped_anywhere_ends_with_the_bits_of_one_that_was_not(
     assert result.metrics == expected.metrics
     assert_equal_bits(weights(resumed), weights(whole))
     assert without_clocks(resumed.dir.history()) == without_clocks(whole.dir.history())
+
+
+SMALL_CROPS = {"augment__view3.size": "6", "augment__view3.copies": "2", "augment__view3.crop_max": "0.4"}
+KEPT = {  # what small runs of these methods keep from step to step
+    "dino": {"method__temperature_warmup": "0.5", "method__freeze_prototypes": "0.3"},
+    "swav": {"method__queue": "100", "method__queue_from": "0.4", "method__freeze_prototypes": "0.3"},
+}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", KEPT)
+def test_small_crops_warm_ups_and_queues_survive_a_stop(start: Callable[..., Trainer], name: str, device: str) -> None:
+    own = {**SMALL_CROPS, **KEPT[name]}
+    whole = start(name, where="whole", device=device, **own)
+    expected = to_the_end(whole)
+    for steps in (3, 4):
+        with pytest.raises(Interrupted):
+            to_the_end(start(name, where="stopped", device=device, **own), stop_at(steps))
+    resumed = start(name, where="stopped", device=device, **own)
+    assert to_the_end(resumed).metrics == expected.metrics
+    assert_equal_bits(weights(resumed), weights(whole))
+
+
+def test_the_online_layer_learns_from_views_of_the_full_size_alone(start: Callable[..., Trainer]) -> None:
+    seen = []
+    for more in ({}, SMALL_CROPS):
+        job = start("swav", where=str(len(more)), **more)
+        assert job.online is not None
+        before = job.online.layer.weight.detach().clone()
+        job._train_step(torch.arange(64), 0, 0)
+        assert not torch.equal(job.online.layer.weight, before)
+        seen.append(job.online.layer.weight.detach().clone())
+    assert torch.equal(*seen), "the first step's features of both large views are the same"
+
+
+def test_the_loss_that_is_differentiated_is_scaled_and_the_one_that_is_logged_is_not(
+    start: Callable[..., Trainer],
+) -> None:
+    moved, losses = [], []
+    for scale in ("1", "2"):
+        job = start("byol", where=scale, optim__loss_scale=scale, optim__weight_decay="0", optim__warmup_epochs="0")
+        before = {name: p.detach().clone() for name, p in job.method.named_parameters()}
+        losses.append(job._train_step(torch.arange(64), 0, 0)["loss"].item())
+        moved.append({name: p.detach() - before[name] for name, p in job.method.named_parameters() if p.requires_grad})
+    assert losses[0] == losses[1]
+    for name, once in moved[0].items():
+        torch.testing.assert_close(moved[1][name], 2 * once, rtol=1e-3, atol=1e-6)
 
 
 def test_rows_logged_after_the_checkpoint_are_forgotten_on_resume(start: Callable[..., Trainer]) -> None:

@@ -1,26 +1,8 @@
-"""Published recipes: each number as its source has it, method by method, and the accuracy that it reached there.
-
-They replicate; for comparing methods there are the paired presets (`bench.config.presets`), one augmentation and budget
-for all. What our pipeline does otherwise than a source is listed in its `departures`.
-"""
+"""solo-learn's CIFAR recipes."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
 
-Settings = dict[str, Any]
-
-
-class Published(NamedTuple):
-    """A preset that replicates a source."""
-
-    shared: Settings
-    by_method: dict[str, Settings]
-    source: str
-    probe: str
-    """How the source measured what it tells, as a reader of tables has to know it."""
-    accuracies: Mapping[str, float]
-    """In percent, by method; empty if the source tells none."""
-    departures: str
+from bench.config.published.recipe import SGD, STRONG, Published, Settings
 
 
 def _views(own: Settings, second: Settings | None = None) -> Settings:
@@ -29,10 +11,8 @@ def _views(own: Settings, second: Settings | None = None) -> Settings:
 
 # solo-learn, scripts/pretrain/cifar/ of commit 9187ea3: "change here for cifar100". Rates are for batches of 256.
 _ASYMMETRIC = _views({"crop_min": 0.08, "saturation": 0.2}, {"solarize": 0.2})
-_STRONG: Settings = {"brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.2}
-_SYMMETRIC = _views({"crop_min": 0.08, **_STRONG, "blur": 0.5})
+_SYMMETRIC = _views({"crop_min": 0.08, **STRONG, "blur": 0.5})
 _WEAK = _views({"crop_min": 0.08, "blur": 0.5})
-_SGD: Settings = {"name": "sgd", "decay_bias_norm": True}
 _SOLO_SHARED: Settings = {
     "backbone": {"name": "resnet18", "stem": "small_pad2", "zero_init": False},
     "optim": {"name": "lars", "warmup_epochs": 10, "warmup_peak": "last", "lars_eta": 0.02, "lars_clip": True},
@@ -58,7 +38,7 @@ _SOLO: dict[str, Settings] = {
     },
     "moco_v2": {
         "augment": _WEAK,
-        "optim": {**_SGD, "lr": 0.3, "weight_decay": 1e-4},
+        "optim": {**SGD, "lr": 0.3, "weight_decay": 1e-4},
         "method": {
             "projector_hidden": 2048,
             "projector_out": 256,
@@ -104,7 +84,7 @@ _SOLO: dict[str, Settings] = {
     },
     "simsiam": {
         "augment": _WEAK,
-        "optim": {**_SGD, "lr": 0.5, "weight_decay": 1e-5},
+        "optim": {**SGD, "lr": 0.5, "weight_decay": 1e-5},
         "method": {"projector_hidden": 2048, "projector_out": 2048, "projector_layers": 3, "predictor_hidden": 512},
     },
     "vicreg": {
@@ -119,6 +99,37 @@ _SOLO: dict[str, Settings] = {
             "covariance": 1.0,
         },
     },
+    "wmse": {
+        "augment": _views(STRONG),
+        "optim": {"name": "adam", "lr": 2e-3, "weight_decay": 1e-6, "decay_bias_norm": True},
+        "method": {"projector_hidden": 1024, "projector_out": 64, "whitening_size": 128},
+    },
+    "swav": {
+        "augment": _SYMMETRIC,
+        "optim": {"lr": 0.6, "weight_decay": 1e-6},
+        "method": {
+            "projector_hidden": 2048,
+            "projector_out": 128,
+            "prototypes": 3000,
+            "temperature": 0.1,
+            "queue": 3840,
+            "queue_from": 0.05,  # epoch 50 of 1000
+            "freeze_prototypes": 0.002,  # 2 epochs
+        },
+    },
+    "dino": {
+        "augment": _ASYMMETRIC,
+        "optim": {"lr": 0.3, "weight_decay": 1e-6},
+        "method": {
+            "head": "dino",
+            "projector_hidden": 2048,
+            "projector_out": 256,
+            "prototypes": 4096,
+            "tau": 0.9995,
+            "teacher_temperature": 0.07,
+            "freeze_prototypes": 0.001,  # 1 epoch
+        },
+    },
 }
 _SOLO_PROBE = "online linear, of the last of 1000 epochs"
 _SOLO_DEPARTURES = (
@@ -127,7 +138,6 @@ _SOLO_DEPARTURES = (
     "initialised as timm's; the online layer has a constant rate; moco_v2 has one queue for both views, not one each; "
     "simsiam's and moco_v3's last linear layers have no bias or one where it makes no difference"
 )
-_C10, _C100 = "solo-learn/cifar10", "solo-learn/cifar100"
 
 
 def _solo_learn(data: str, accuracies: Mapping[str, float]) -> Published:
@@ -137,35 +147,36 @@ def _solo_learn(data: str, accuracies: Mapping[str, float]) -> Published:
 
 
 PUBLISHED: dict[str, Published] = {
-    _C10: _solo_learn(
+    "solo-learn/cifar10": _solo_learn(
         "cifar10",
         {
             "barlow_twins": 92.10,
             "byol": 92.58,
+            "dino": 89.52,
             "moco_v2": 92.94,
             "moco_v3": 93.10,
             "nnclr": 91.88,
             "simclr": 90.74,
             "simsiam": 90.51,
+            "swav": 89.17,
             "vicreg": 92.07,
+            "wmse": 88.67,
         },
     ),
-    _C100: _solo_learn(
+    "solo-learn/cifar100": _solo_learn(
         "cifar100",
         {
             "barlow_twins": 70.90,
             "byol": 70.46,
+            "dino": 66.76,
             "moco_v2": 69.89,
             "moco_v3": 68.83,
             "nnclr": 69.62,
             "simclr": 65.78,
             "simsiam": 66.04,
+            "swav": 64.88,
             "vicreg": 68.54,
+            "wmse": 61.33,
         },
     ),
-}
-
-DESCRIPTIONS = {
-    _C10: "CIFAR-10, ResNet-18, 1000 epochs: published, each method as solo-learn has it; one GPU",
-    _C100: "CIFAR-100, ResNet-18, 1000 epochs: published, each method as solo-learn has it; one GPU",
 }
