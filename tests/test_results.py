@@ -15,13 +15,14 @@ from scipy import stats
 
 from bench import cli
 from bench.planning import sweep_file
+from bench.planning.plan import parse_seeds
 from bench.report.names import entry_name
 from bench.tables.leaderboard import collect
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results" / "reference"
 PAGE = ROOT / "results" / "README.md"
-TURNED = "folder:digits-turned@9284bfb4"  # by its content
+SPREAD = [f"{loss}, {kind}" for loss in ("RAFT", "BYOL'", "BYOL") for kind in ("MLP", "linear + BN")]  # embeddings
 FILES = sorted(RESULTS.glob("*/*.toml"))
 
 
@@ -51,7 +52,7 @@ def test_a_sweep_file_plans_its_runs(
     bench("sweep", str(file), "--on", "dry")
     said = sweep_file.options(file, {})
     rows = len([*filter(None, said.method.split(",")), *said.entry])
-    n = rows * int(said.seeds) * math.prod(map(len, said.grid.values()))
+    n = rows * len(parse_seeds(said.seeds)) * math.prod(map(len, said.grid.values()))
     if said.search:  # its first stage, in which the untrained network has no part
         n = (rows - ("random" in said.method.split(","))) * int(said.search["points"]) * int(said.search["seeds"])
     assert capsys.readouterr().out.startswith(f"{said.experiment}: {n} runs\n")
@@ -79,36 +80,47 @@ def test_git_keeps_the_reference_results_and_ignores_what_commands_write(tmp_pat
 
 
 def shown(values: pd.Series) -> str:
-    """Mean and half of the 95 % t interval."""
+    """Mean and half of the 95 % t interval, if there are two values."""
+    if len(values) == 1:
+        return f"{values.item():.2f}"
     half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
     return f"{values.mean():.2f} ± {half:.2f}"
 
 
-def means(runs: pd.DataFrame) -> list[str]:
-    """The numbers of a row: means over these runs, but for the rank with half of the 95 % t interval."""
-    assert set(runs["state"]) == {"done"}
-    assert list(runs["seed"]) == list(range(len(runs)))
-    accuracies = [shown(runs[name]) for name in ("test_linear_top1", "test_knn_top1")]
-    rank = f"{runs['effective_rank'].mean():.1f}"
-    return [*accuracies, rank, *(shown(runs[name]) for name in ("alignment", "uniformity"))]
-
-
-def board(name: str) -> list[list[str]]:
-    """The rows that an experiment's runs give, in the order and with the marks of its leaderboard."""
+def rows_of(name: str) -> dict[str, pd.DataFrame]:
+    """The done runs of an experiment, by the names of its rows, in the leaderboard's order."""
     runs = pd.read_csv(RESULTS / name / "runs.csv")
-    key = "entry" if "entry" in runs else "method"  # older runs have no entries
-    rows = []
-    for row in pd.read_csv(RESULTS / name / "leaderboard.csv", keep_default_na=False).itertuples():
-        own = runs[runs[key] == getattr(row, key)]
-        told = {"best": " *", "candidate": " *", "": ""}[row.mark] + " (reference)" * row.reference
-        rows.append([entry_name(getattr(row, key)) + told, str(len(own)), *means(own)])
-    return rows
+    leaderboard = pd.read_csv(RESULTS / name / "leaderboard.csv")
+    done = runs[runs["state"] == "done"]
+    return {entry_name(entry): done[done["entry"] == entry] for entry in leaderboard["entry"]}
 
 
-def small_board() -> list[list[str]]:
-    """CIFAR-10, small, and an untrained network with its residual branches on."""
-    ((_, *numbers),) = board("untrained")
-    return [*board("cifar10-mini"), ["untrained, branches on (reference)", *numbers]]
+def predictors() -> list[list[str]]:
+    """Linear accuracy, uniformity of z and effective rank of the features, (n) of n seeds only.
+
+    A row a predictor, a column a loss.
+    """
+    rows = rows_of("predictors")
+
+    def cell(name: str) -> str:
+        own = rows.get(name)
+        if own is None:
+            return "–"
+        rank = f"{own['effective_rank'].mean():.1f}"
+        fewer = f" ({len(own)})" * (len(own) < 5)
+        return f"{shown(own['test_linear_top1'])}, {shown(own['uniformity'])}, {rank}{fewer}"
+
+    losses = ("RAFT", "BYOL'", "BYOL", "alignment alone")
+    kinds = ("MLP", "linear + BN", "MLP without BN", "linear", "none", "MLP frozen")
+    computed = ["linear, computed", "–", "–", cell("DirectPred"), "–"]
+    return [*([kind, *(cell(f"{loss}, {kind}") for loss in losses)] for kind in kinds), computed]
+
+
+def tried() -> list[list[str]]:
+    """One seed of what was tried for the preset cifar10-small, by validation accuracy."""
+    rows = sorted(rows_of("cifar10-small-tried").items(), key=lambda row: row[1]["val_linear_top1"].mean())
+    metrics = (("val_linear_top1", 2), ("val_knn_top1", 2), ("uniformity", 2), ("effective_rank", 1))
+    return [[name, *(f"{runs[metric].item():.{digits}f}" for metric, digits in metrics)] for name, runs in rows]
 
 
 def judged(name: str) -> dict[str, pd.DataFrame]:
@@ -129,48 +141,50 @@ def few_labels_and_finetuning() -> list[list[str]]:
     return rows
 
 
-def transfer() -> list[list[str]]:
-    """The linear probe on each of two data sets, on encoders of each."""
-    here, there = judged("digits"), judged("turned")
-    cells = [(here, "test_linear_top1"), (there, "test_linear_top1@digits")]
-    cells += [(there, "test_linear_top1"), (here, f"test_linear_top1@{TURNED}")]
-    return [[name, "5", *(shown(runs[name][column]) for runs, column in cells)] for name in there]
-
-
 def test_every_number_in_the_tables_of_the_page_is_what_the_runs_say() -> None:
     blocks = re.findall(r"(?:^\|.*\n)+", PAGE.read_text(), re.MULTILINE)
     tables = [
         [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()] for block in blocks
     ]
-    measured = ["linear", "kNN", "eff. rank", "alignment", "uniformity"]
-    of_z = [*measured[:3], "alignment of z", "uniformity of z"]
     expected = [
-        (["method", "seeds", *measured], small_board()),
-        (["entry", "seeds", *of_z], board("raft-ablation")),
-        (["method", "seeds", *measured], board("quick")),
+        (["predictor", "RAFT", "BYOL'", "BYOL", "alignment alone"], predictors()),
+        (["tried", "linear", "kNN", "uniformity", "eff. rank"], tried()),
         (["method", "seeds", "1 %", "10 %", "50 %", "100 %", "fine-tuned", "gain"], few_labels_and_finetuning()),
-        (["method", "seeds", *("on digits", "from turned", "on turned", "from digits")], transfer()),
     ]
-    assert len(tables) == len(expected)
-    for (header, _, *rows), (columns, runs) in zip(tables, expected, strict=True):
+    measured = [table for table in tables if table[0] != ["question", "answer", "runs"]]
+    assert len(measured) == len(expected)
+    for (header, _, *rows), (columns, runs) in zip(measured, expected, strict=True):
         assert header == columns
         assert rows == runs
 
 
-def test_the_tests_of_the_ablation_are_what_the_page_says() -> None:
-    pairs = pd.read_csv(RESULTS / "raft-ablation" / "pairs.csv")
-    significant = pairs[pairs["significant"]]
+def test_what_the_page_says_of_the_predictors_is_what_the_runs_say() -> None:
     page = " ".join(PAGE.read_text().split())
-    assert f"over all {len(pairs)} pairs" in page and f"{len(significant)} pairs differ significantly" in page
-    assert (
-        set(significant["entry_a"]) == {"BYOL, MLP", "BYOL', MLP", "RAFT, MLP"}
-        and (significant["difference"] > 0).all()
+    pairs = pd.read_csv(RESULTS / "predictors" / "pairs.csv")
+    tested = pairs[pairs["p_holm"].notna()]
+    better = tested[tested["significant"]]
+    assert f"{len(better)} of {len(tested)} pairs differ" in page
+    assert set(better["entry_a"]) == {"BYOL, MLP", "BYOL', MLP", "RAFT, MLP"} and (better["difference"] > 0).all()
+    spread = [runs["uniformity"] for name, runs in rows_of("predictors").items() if name in SPREAD]
+    assert len(spread) == len(SPREAD)
+    assert f"between {max(map(max, spread)):.2f} and {min(map(min, spread)):.2f} in every run" in page
+
+
+def test_how_far_a_run_made_again_is_from_itself_is_what_the_page_says() -> None:
+    """The same run ids in tables of several commits, all on one kind of processor."""
+    page = " ".join(PAGE.read_text().split())
+    quick, ablation, predictors = (
+        pd.read_csv(RESULTS / name / "runs.csv").set_index("run_id")
+        for name in ("quick", "raft-ablation", "predictors")
     )
-    low, high = significant["p_holm"].min(), significant["p_holm"].max()
-    assert f"adjusted p from {low:.3f} to {high:.3f}" in page
-    by_pair = pairs.set_index(["entry_a", "entry_b"])["p_holm"]
-    told = [by_pair[f"{name}, MLP", "alignment alone, MLP"] for name in ("BYOL", "BYOL'", "RAFT")]
-    assert "(adjusted p {:.3f}; BYOL' {:.3f}, RAFT {:.3f})".format(*told) in page
+    metrics = ["test_linear_top1", "test_knn_top1", "uniformity", "effective_rank"]
+    both = predictors.loc[predictors.index.intersection(ablation.index)]
+    again = both[both["git_commit"] != ablation.loc[both.index, "git_commit"]]
+    pd.testing.assert_frame_equal(again[metrics], ablation.loc[again.index, metrics], check_exact=True)
+    assert f"{len(again)} runs of raft-ablation" in page and f"the other {len(both) - len(again)}" in page
+    apart = (quick["test_linear_top1"] - ablation["test_linear_top1"]).dropna().abs()
+    assert f"{len(apart)} runs of `quick`" in page
+    assert f"{apart.mean():.1f} points on average, {apart.max():.1f} at most" in page
 
 
 PUBLISHED = sorted(path.parent for path in RESULTS.rglob("runs.csv"))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bench.evaluation.subject import Subject, Test
 
 BEST = 5  # classes that a classifier names for an image, where there are so many
+L2_GRID = tuple(10.0**-i for i in range(-1, 7))  # of the logistic probe, strongest first: 10, 1, ... 1e-6; 7 decades
 
 
 @dataclass(frozen=True)

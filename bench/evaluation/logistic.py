@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.evaluation.base import L2_GRID
 from bench.evaluation.scale import scales
 from bench.evaluation.scores import ranked, top1
 from bench.evaluation.subject import Subject, Test
 
-L2_GRID = tuple(10.0**-i for i in range(-1, 7))  # strongest first: 10, 1, ... 1e-6; 7 decades
 TOLERANCE = 1e-5  # of the largest entry of the preconditioned gradient
 MIN_CURVATURE = 1e-5  # of the preconditioner: directions without variance would bring float32's noise to the front
 

@@ -6,6 +6,7 @@ from typing import cast
 import pandas as pd
 
 from bench.config.published import PUBLISHED
+from bench.evaluation.base import L2_GRID
 from bench.report.columns import COLUMNS, DASH
 from bench.report.names import dataset_name, entry_name
 from bench.report.search_notes import searches
@@ -46,6 +47,7 @@ def notes(tables: Tables, rows: pd.DataFrame) -> list[str]:
         *_foreign(foreign),
         *_conditions(tables, rows),
         *_made_with(used),
+        *_ends_of_the_probes_grid(used),
         *searches(tables, rows, f"every {ONE[_kind(rows)]}"),
         *_missing(runs),
     ]
@@ -240,6 +242,14 @@ def _made_with(used: pd.DataFrame) -> Iterator[str]:
     for entry, seed, attempts in used[["entry", "seed", "attempts"]].itertuples(index=False):
         if not all(part.endswith(": as before") for part in attempts.split("; ") if part):
             yield f"{entry} seed {seed} went on otherwise than it began: {attempts}."
+
+
+def _ends_of_the_probes_grid(used: pd.DataFrame) -> Iterator[str]:
+    """How often the linear probe would perhaps have chosen another strength, had it been offered."""
+    chosen = used["linear_l2"].dropna()
+    at = [(int((chosen == l2).sum()), l2) for l2 in (L2_GRID[-1], L2_GRID[0])]
+    if told := " and ".join(f"{n} with L2 strength {l2:g}" for n, l2 in at if n):
+        yield f"Of {len(chosen)} linear probes {told}, an end of the grid: a longer one might serve these better."
 
 
 def _seeds(seeds: list[int]) -> str:

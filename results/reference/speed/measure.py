@@ -34,7 +34,8 @@ from bench import backbone
 from bench.config.schema import RunConfig
 from bench.data import datasets
 from bench.data.augment import Augmentation
-from bench.evaluation.logistic import L2_GRID, fit_logistic
+from bench.evaluation.base import L2_GRID
+from bench.evaluation.logistic import fit_logistic
 from bench.evaluation.neighbours import knn_top1
 from bench.evaluation.scores import top1
 from bench.files import dump_json, write_atomic

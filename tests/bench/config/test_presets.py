@@ -60,12 +60,17 @@ def test_raft_paper_has_the_authors_numbers(method: str) -> None:
     assert (a.crop_min, a.brightness, a.contrast, a.saturation, a.hue, a.gray) == (0.08, 0.8, 0.8, 0.8, 0.2, 0.2)
 
 
-@pytest.mark.parametrize("preset", ["quick", "cifar10-mini"])
+@pytest.mark.parametrize("preset", ["quick", "cifar10-mini", "cifar10-small"])
 @pytest.mark.parametrize("method", ["raft", "byol", "byol_prime"])
 def test_the_small_presets_have_one_teacher(preset: str, method: str) -> None:
     m = config(preset, method).method.model_dump()
     assert (m["tau"], m["tau_schedule"], m["teacher_init"]) == (0.99, "cosine", "copy")
     assert (m["projector_hidden"], m["projector_out"]) == (256, 128)
+
+
+@pytest.mark.parametrize("preset", ["quick", "cifar10-small"])
+def test_vicreg_whose_loss_is_larger_has_a_tenth_of_the_others_rate_where_nothing_adapts_it(preset: str) -> None:
+    assert config(preset, "vicreg").optim.lr == pytest.approx(config(preset, "byol").optim.lr / 10)
 
 
 def test_quick_neither_mirrors_nor_colours_digits() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bench.errors import UserError
 from bench.evaluation import ask, logistic
+from bench.evaluation.base import L2_GRID
 from bench.evaluation.few import Few
 from bench.evaluation.judge import judge
 from bench.evaluation.linear import Linear
@@ -66,7 +67,7 @@ def test_strengths_are_chosen_on_the_whole_validation_split(digits: Subject, mon
     x, y = digits.features.double().numpy(), digits.labels.numpy()
     scaler = StandardScaler().fit(x[train])
     tried = {}
-    for l2 in logistic.L2_GRID:
+    for l2 in L2_GRID:
         peer = LogisticRegression(C=1 / (l2 * len(train)), tol=1e-9, max_iter=2000, solver="newton-cg")
         peer.fit(scaler.transform(x[train]), y[train])
         tried[l2] = 100 * peer.score(scaler.transform(x[400:]), y[400:])

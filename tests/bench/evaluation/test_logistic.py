@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from bench.evaluation import logistic, neighbours, scores
+from bench.evaluation.base import L2_GRID
 
 
 def digits() -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -75,7 +76,7 @@ def test_logistic_regression_as_scikit_learn() -> None:
     x, y, x_test, y_test = digits()
     scaler = StandardScaler().fit(x.double().numpy())
     scaled, scaled_test = scaler.transform(x.double().numpy()), scaler.transform(x_test.double().numpy())
-    for fit in logistic.fit_logistic(x, y, 10, logistic.L2_GRID):
+    for fit in logistic.fit_logistic(x, y, 10, L2_GRID):
         peer = scikit_learn(scaled, y, fit.l2)
         ours = objective(scaled, y, fit.weight.double().numpy(), fit.bias.double().numpy(), fit.l2)
         assert ours == pytest.approx(objective(scaled, y, peer.coef_, peer.intercept_, fit.l2), abs=2e-7)
@@ -91,7 +92,7 @@ def test_logistic_regression_where_classes_overlap() -> None:
     mixing = torch.randn(32, 32, generator=g) * torch.logspace(0, -3, 32)  # badly conditioned: 1e-6 in variance
     x = (torch.randn(3000, 32, generator=g) + torch.randn(4, 32, generator=g)[y] / 4) @ mixing.T + 5
     scaled = StandardScaler().fit_transform(x.double().numpy())
-    for fit in logistic.fit_logistic(x, y, 4, logistic.L2_GRID):
+    for fit in logistic.fit_logistic(x, y, 4, L2_GRID):
         peer = scikit_learn(scaled, y, fit.l2)
         ours = objective(scaled, y, fit.weight.double().numpy(), fit.bias.double().numpy(), fit.l2)
         assert ours == pytest.approx(objective(scaled, y, peer.coef_, peer.intercept_, fit.l2), abs=1e-7)
@@ -101,7 +102,7 @@ def test_logistic_regression_where_classes_overlap() -> None:
 
 def test_the_way_along_the_grid_does_not_matter() -> None:
     x, y, x_test, _ = digits()
-    along = logistic.fit_logistic(x, y, 10, logistic.L2_GRID)
+    along = logistic.fit_logistic(x, y, 10, L2_GRID)
     for fit in along[2::3]:
         alone = logistic.fit_logistic(x, y, 10, [fit.l2])[0]
         torch.testing.assert_close(fit.weight, alone.weight, rtol=0, atol=2e-2 * float(alone.weight.abs().max()))
@@ -110,8 +111,8 @@ def test_the_way_along_the_grid_does_not_matter() -> None:
 
 
 def test_strengths_span_six_decades_strongest_first() -> None:
-    assert logistic.L2_GRID[0] / logistic.L2_GRID[-1] >= 1e6
-    assert list(logistic.L2_GRID) == sorted(logistic.L2_GRID, reverse=True)
+    assert L2_GRID[0] / L2_GRID[-1] >= 1e6
+    assert list(L2_GRID) == sorted(L2_GRID, reverse=True)
 
 
 def test_logistic_regression_of_constant_features_gives_the_largest_class() -> None:

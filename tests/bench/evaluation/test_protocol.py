@@ -13,6 +13,7 @@ from bench.config.sections import EvalConfig
 from bench.data.augment import normalize
 from bench.data.datasets import Dataset
 from bench.evaluation import EVALUATIONS, crops, judge, logistic, neighbours, protocol, scores
+from bench.evaluation.base import L2_GRID
 
 
 def run(network: nn.Module, data: Dataset, device: torch.device = CPU, **config: Any) -> dict[str, float]:
@@ -73,7 +74,7 @@ def test_metrics_by_hand() -> None:
     assert metrics["val_knn_top1"] == neighbours.knn_top1(x[:400], labels[:400], x[400:500], labels[400:500], 20, 10)
     assert metrics["test_knn_top1"] == neighbours.knn_top1(x[:500], labels[:500], x[600:], labels[600:], 20, 10)
     tried = {}
-    for l2 in logistic.L2_GRID:
+    for l2 in L2_GRID:
         fit = logistic.fit_logistic(x[:400], labels[:400], 10, [l2])[0]
         tried[l2] = scores.top1(fit.rank(x[400:500])[:, 0], labels[400:500])
     assert metrics["val_linear_top1"] == pytest.approx(max(tried.values()), abs=1)  # one image of 100
@@ -115,7 +116,7 @@ def test_of_equal_strengths_the_strongest_is_chosen() -> None:
     data = dataset()
     blank = replace(data, images=torch.full_like(data.images[:], 128))  # nothing to learn: all strengths score the same
     metrics = run(make_backbone(), blank)
-    assert metrics["linear_l2"] == max(logistic.L2_GRID)
+    assert metrics["linear_l2"] == max(L2_GRID)
 
 
 def test_evaluation_is_reproducible() -> None:

@@ -124,3 +124,14 @@ def test_arguments_of_a_backbone_are_named(tmp_path: Path) -> None:
     tables = collect(tmp_path, ["e"])
     assert "Backbone: vit_tiny_patch16_224 (patch_size=4)." in notes(tables, tables.leaderboard)
     assert tables.runs["backbone"].tolist() == ["vit_tiny_patch16_224 (patch_size=4)"]
+
+
+def test_probes_that_chose_an_end_of_their_grid_are_counted(tmp_path: Path) -> None:
+    strengths = {"inside": (0.1, 1e-5, 1.0), "ends": (1e-6, 10.0, 1e-6)}  # the grid: 10, 1, ... 1e-6
+    for name, chosen in strengths.items():
+        for seed, l2 in enumerate(chosen):
+            fake_run(tmp_path / name, "byol", seed, epochs=2, linear_l2=l2)
+    told = "Of 3 linear probes 2 with L2 strength 1e-06 and 1 with L2 strength 10, an end of the grid"
+    for name, expected in (("inside", 0), ("ends", 1)):
+        tables = collect(tmp_path, [name])
+        assert sum(note.startswith(told) for note in notes(tables, tables.leaderboard)) == expected

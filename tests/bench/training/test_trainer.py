@@ -21,7 +21,7 @@ from bench.data import datasets
 from bench.data.whole import Images
 from bench.errors import Interrupted, UserError
 from bench.evaluation import logistic
-from bench.evaluation.logistic import L2_GRID
+from bench.evaluation.base import L2_GRID
 from bench.files import dump_json
 from bench.planning import plan
 from bench.runs.claim import Claim
