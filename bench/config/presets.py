@@ -90,7 +90,13 @@ _Preset = tuple[dict[str, Any], dict[str, dict[str, Any]]]
 PRESETS: dict[str, _Preset] = {
     "quick": (_QUICK, _QUICK_RATES),
     "cifar10-mini": (_CIFAR10_MINI, {}),
-    "cifar10-small": (_CIFAR10_SMALL, {"vicreg": {"optim": {"lr": 0.2}}}),  # a tenth, as in quick
+    "cifar10-small": (
+        _CIFAR10_SMALL,
+        {
+            "vicreg": {"optim": {"lr": 0.2}},  # a tenth, as in quick
+            "wmse": {"method": {"projector_out": 32, "whitening_size": 64}},  # as many as a batch has
+        },
+    ),
     "cifar10": (
         _CIFAR10,
         {
