@@ -32,7 +32,7 @@ class SwAVConfig(MethodConfig):
     queue: int = Field(0, ge=0)
     """Embeddings of earlier images, of each of the first two views, that are assigned with a batch small beside K."""
     queue_from: float = Field(0.15, ge=0, le=1)
-    """Share of the training from which the queue is used."""
+    """Share of the training from which the queue is used; it should be full by then, as its zeros are assigned too."""
     freeze_prototypes: float = Field(0.0, ge=0, le=1)
     """Share of the training in which the prototypes do not learn: the paper's first epoch."""
 
@@ -65,7 +65,7 @@ class SwAV(Method):
         """Sinkhorn's algorithm: scores [M, K] -> distributions over prototypes [M, K] that use each about equally."""
         q = ((scores - scores.amax()) / self.config.epsilon).exp()
         for _ in range(self.config.iterations):
-            q = q / q.sum(dim=0, keepdim=True)
+            q = q / q.sum(dim=0, keepdim=True).clamp(min=1e-30)  # of a prototype that is far from all
             q = q / q.sum(dim=1, keepdim=True)
         return q
 

@@ -1,6 +1,7 @@
 """How the views of an image are drawn: the section `augment`."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -34,7 +35,7 @@ class ViewConfig(Group):
     gray: float = Field(0.2, ge=0, le=1)
     """Probability of grayscale."""
     blur: float = Field(0.0, ge=0, le=1)
-    """Probability of a Gaussian blur, its kernel about a tenth of the image."""
+    """Probability of a Gaussian blur; see `blur_kernel`."""
     blur_sigma_min: float = Field(0.1, gt=0)
     """Smallest standard deviation of the blur, in pixels."""
     blur_sigma_max: float = Field(2.0, gt=0)
@@ -62,6 +63,12 @@ class FurtherView(ViewConfig):
     copies: int = Field(1, ge=1)
     """How many there are, each drawn for itself."""
 
+    @model_validator(mode="after")
+    def _large_enough(self) -> "FurtherView":
+        if 0 < self.size < 4:
+            raise ValueError(f"size={self.size} is below 4 pixels")
+        return self
+
 
 OTHERS = ("view2", "view3", "view4")
 View = dict[str, float]
@@ -74,19 +81,19 @@ class AugmentConfig(ViewConfig):
     """How crops are resized. bicubic: Pillow's, which published CIFAR recipes have."""
     blur_kernel: Literal["tenth", "full"] = "tenth"
     """tenth: the blur's kernel is about a tenth of the image wide, 3 pixels of 32, where a sigma of 2 acts as one of
-    0.8; full: as wide as its sigma asks for (Pillow's blur, which published CIFAR recipes have)."""
+    0.8; full: as wide as its sigma asks for (as in published CIFAR recipes, whose blur is Pillow's)."""
     view2: View = Field(default_factory=dict)
     """Settings of the second view where they differ from the first, e.g. augment.view2.blur=0.1 (as in BYOL)."""
     view3: View = Field(default_factory=dict)
-    """A third view, if it has settings; `copies` of it: augment.view3.copies=6 with size=96 and crop_max=0.4 are the
-    small crops of DINO and SwAV. For methods that take more than two views."""
+    """A third view, if it has settings; `copies` of it: copies=6 with size=96, crop_min=0.05 and crop_max=0.14 are the
+    small crops of SwAV. For methods that take more than two views."""
     view4: View = Field(default_factory=dict)
     """A fourth one, likewise."""
 
-    @field_validator(*OTHERS)
+    @field_validator(*OTHERS, mode="before")
     @classmethod
-    def _known(cls, view: dict[str, float], info: ValidationInfo) -> dict[str, float]:
-        for key in view:
+    def _known(cls, view: Any, info: ValidationInfo) -> Any:
+        for key in view if isinstance(view, Mapping) else ():
             if key not in FurtherView.model_fields:
                 own = f"augment.{info.field_name}"
                 raise unknown("key", f"{own}.{key}", (f"{own}.{k}" for k in FurtherView.model_fields))

@@ -79,12 +79,23 @@ def _optimizer(optim: OptimConfig) -> Iterator[str]:
         yield "optim.decay_bias_norm=true: no effect with optim.weight_decay=0"
 
 
+IDLE = (
+    ("teacher_temperature_start", ("temperature_warmup", 0), "temperature_warmup=0"),
+    ("queue_from", ("queue", 0), "queue=0"),
+    ("tau_end", ("tau_schedule", "constant"), "tau_schedule=constant"),
+)
+"""Settings of methods, and what leaves them without effect."""
+
+
 def _heads(method: MethodConfig) -> Iterator[str]:
     default = {name: field.default for name, field in type(method).model_fields.items()}
     given = method.model_dump()
     kind, layers = given.get("predictor", "mlp"), given.get("projector_layers", 2)
     if kind != "mlp" and given["predictor_hidden"] != default["predictor_hidden"]:
         yield f"method.predictor_hidden={given['predictor_hidden']}: no effect with method.predictor={kind}"
+    for key, off, shown in IDLE:
+        if given.get(key) != default.get(key) and given.get(off[0]) == off[1]:
+            yield f"method.{key}={_shown(given[key])}: no effect with method.{shown}"
     if layers == 1 and given["projector_hidden"] != default["projector_hidden"]:
         yield f"method.projector_hidden={given['projector_hidden']}: no effect with method.projector_layers=1"
 

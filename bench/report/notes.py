@@ -58,8 +58,9 @@ def _published(preset: str, rows: pd.DataFrame) -> Iterator[str]:
     if preset not in PUBLISHED:
         return
     own, here = PUBLISHED[preset], set(rows["method"])
-    told = [f"{NAMES.get(method, method)} {top1:.2f}" for method, top1 in own.accuracies.items() if method in here]
-    reached = f", where they reach {', '.join(told)} ({own.probe})" if told else ""
+    told = [f"{NAMES.get(method, method)} {top1:g}" for method, top1 in own.accuracies.items() if method in here]
+    on = dataset_name(own.shared["data"]["name"])
+    reached = f", where they reach {', '.join(told)} on {on} ({own.probe})" if told else ""
     yield (
         f"Published settings, method by method: {own.source}{reached}. Otherwise here: {own.departures}; 10 % of the "
         "labelled images are for validation, though all are pre-trained on."

@@ -24,7 +24,7 @@ class LeftOut(Exception):
     """A pipeline was not measured; the message says why."""
 
 
-class Pictures(Dataset[tuple[Tensor, Tensor]]):
+class Pictures(Dataset[tuple[Tensor, ...]]):
     """What a user would write: PIL images, and a transform for each view. `length` items, in turn."""
 
     def __init__(self, images: Tensor, length: int, transforms: Transforms) -> None:
@@ -34,10 +34,9 @@ class Pictures(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        first, second = self.transforms
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         picture = self.pictures[index % len(self.pictures)]
-        return first(picture), second(picture)
+        return tuple(transform(picture) for transform in self.transforms)
 
 
 def loader_seconds(

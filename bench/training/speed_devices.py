@@ -47,7 +47,7 @@ def describe(measured: dict[str, Any]) -> str:
     """The same for people."""
     return (
         "{method}, batch {batch_size}, {precision}, {devices} devices, {threads} threads each\n"
-        "step           {step_images_per_second:>9,.0f} images/s  (two views each)\n"
+        "step           {step_images_per_second:>9,.0f} images/s\n"
         "  messages     {communication_ms:>9.1f} ms  {communication_share:.1%} of the step, waiting included\n"
         "one device     {one_device_images_per_second:>9,.0f} images/s\n"
         "efficiency     {efficiency:>9.2f}\n"

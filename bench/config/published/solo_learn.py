@@ -135,8 +135,9 @@ _SOLO_PROBE = "online linear, of the last of 1000 epochs"
 _SOLO_DEPARTURES = (
     "bfloat16, not float16; crops are not rounded to bytes; the blur is a Gaussian of 3 standard deviations with "
     "reflected borders, not Pillow's boxes; normalised by the training set's own statistics; the first convolution is "
-    "initialised as timm's; the online layer has a constant rate; moco_v2 has one queue for both views, not one each; "
-    "simsiam's and moco_v3's last linear layers have no bias or one where it makes no difference"
+    "initialised as timm's; the online layer learns by SGD at a constant 0.1, not by the method's optimizer and "
+    "schedule; moco_v2 has one queue for both views, not one each; moco_v3's predictor ends with a bias; wmse's "
+    "gradient passes both views, not the first alone, and its warm-up begins at 3e-5, not 0"
 )
 
 

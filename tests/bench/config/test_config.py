@@ -81,6 +81,8 @@ def test_the_identity_survives_a_round_trip_through_json() -> None:
         ({"method.predictor": "conv"}, "'mlp', 'mlp_no_bn', 'linear_bn', 'linear' or 'none'"),
         ({"augment.view2.blurr": "1"}, "did you mean 'augment.view2.blur'"),
         ({"augment.view2.blur": "2"}, "augment.view2.blur=2: should be less than or equal to 1"),
+        ({"augment.view3.interpolation": "bicubic"}, "unknown key 'augment.view3.interpolation'"),
+        ({"augment.view3.size": "1"}, "augment.view3: size=1 is below 4 pixels"),
         ({"augment.view3.copies": "0"}, "augment.view3.copies=0: should be greater than or equal to 1"),
         ({"augment.view4.copies": "1.5"}, "augment.view4.copies=1.5: should be a valid integer"),
         ({"augment.view3.crop_max": "0.1"}, "augment.view3: crop_min=0.2 is above crop_max=0.1"),
