@@ -124,7 +124,7 @@ def test_what_a_file_does_not_tell_has_to_be_said(
         ({"std": "0.5,0.5,0"}, "encoder.theirs.std=0.5,0.5,0.0: should be greater than 0"),
         ({"size": "2"}, "encoder.theirs.size='2': should be greater than or equal to 4"),
         ({"sise": "8"}, "unknown key 'encoder.theirs.sise': did you mean 'encoder.theirs.size'"),
-        ({"stem": "big"}, "encoder.theirs.stem='big': should be '', 'small' or 'imagenet'"),
+        ({"stem": "big"}, "encoder.theirs.stem='big': should be '', 'small', 'small_pad2' or 'imagenet'"),
         ({"backbone": "resnet81"}, "unknown backbone 'resnet81'"),
     ],
 )
