@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from methods import heads
 from methods.base import Method, Teacher
 from methods.config import TeacherConfig
+from methods.losses import from_other_views
 
 
 class DINOConfig(TeacherConfig):
@@ -60,8 +61,7 @@ class DINO(Method):
         *s, t1, t2 = self.gather(*s, *t)  # [N, K]
         p = [((t - self.center) / self.temperature).softmax(dim=1) for t in (t1, t2)]
         q = [(each / self.config.student_temperature).log_softmax(dim=1) for each in s]
-        pairs = [(p[i], q[j]) for i in range(2) for j in range(len(q)) if i != j]  # of different views
-        loss = sum((-(p * q).sum(dim=1).mean() for p, q in pairs), torch.zeros((), device=t1.device)) / len(pairs)
+        loss = from_other_views(p, q)
         self.center.lerp_(torch.cat([t1, t2]).mean(dim=0), 1 - self.config.center_momentum)
         return {"loss": loss}
 

@@ -1,5 +1,7 @@
 """Losses as functions of embeddings; all in float32, whatever autocast says."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,6 +31,13 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
     logits = logits.masked_fill(torch.eye(2 * n, dtype=torch.bool, device=z.device), float("-inf"))
     positives = torch.arange(2 * n, device=z.device).roll(n)  # view i's positive is the other view of its image
     return F.cross_entropy(logits, positives)
+
+
+def from_other_views(targets: Sequence[Tensor], log_predictions: Sequence[Tensor]) -> Tensor:
+    """Mean cross-entropy of the first views' target distributions [N, K] and every other view's log-predictions."""
+    pairs = [(t, q) for i, t in enumerate(targets) for j, q in enumerate(log_predictions) if i != j]
+    first, *others = [-(t * q).sum(dim=1).mean() for t, q in pairs]
+    return sum(others, first) / len(pairs)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

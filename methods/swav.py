@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from methods import heads
 from methods.base import Method
 from methods.config import MethodConfig
-from methods.losses import normalize
+from methods.losses import from_other_views, normalize
 
 
 class SwAVConfig(MethodConfig):
@@ -58,8 +58,7 @@ class SwAV(Method):
             q = [self.assign(torch.cat(both))[: len(z1)] for both in zip(scores[:2], earlier, strict=True)]
             newest = torch.cat([torch.stack([z1, z2]), self.queue], dim=1)
             self.queue.copy_(newest[:, : self.config.queue])
-        pairs = [(q[i], log_p[j]) for i in range(2) for j in range(len(views)) if i != j]  # of different views
-        return {"loss": torch.stack([-(q * log_p).sum(dim=1).mean() for q, log_p in pairs]).mean()}
+        return {"loss": from_other_views(q, log_p)}
 
     def assign(self, scores: Tensor) -> Tensor:
         """Sinkhorn's algorithm: scores [M, K] -> distributions over prototypes [M, K] that use each about equally."""

@@ -43,10 +43,10 @@ def state(request: Request, planned: Callable[[SweepOptions], Runs]) -> State:
     """
     options = request.options
     assert isinstance(options, SweepOptions)
-    first, last, width = _parse(options, request.planned)
+    names, first, last, width = _parse(options, request.planned)
     for seeds in [*range(first, last, EACH), last]:
         every = planned(options.model_copy(update={"seeds": str(seeds)}))
-        pair = [[run for run in every if _name(run) == name] for name in _names(options.until, request.planned)[0]]
+        pair = [[run for run in every if _name(run) == name] for name in names]
         both = {run["run_id"]: run for run in [*request.planned, *pair[0], *pair[1]]}
         due = replace(request, planned=list(both.values()))
         runs = [[RunDir(request.experiment / "runs" / run["run_id"]) for run in own] for own in pair]
@@ -54,7 +54,7 @@ def state(request: Request, planned: Callable[[SweepOptions], Runs]) -> State:
         if open_runs:
             told = f"until {options.until}: {open_runs} runs of the {seeds} seeds of each are due"
             return State(due, seeds, False, told)
-        told, narrow = _look(runs, options.until, width, seeds)
+        told, narrow = _look(runs, options.until, width)
         if narrow:
             break
     limit = ": narrow enough" if narrow else f"; not reached, with all of max_seeds = {last}"
@@ -81,7 +81,7 @@ def carry_out(
         now = after
 
 
-def _look(runs: Sequence[Sequence[RunDir]], until: str, width: float, seeds: int) -> tuple[str, bool]:
+def _look(runs: Sequence[Sequence[RunDir]], until: str, width: float) -> tuple[str, bool]:
     """What the finished runs of two entries say of their difference, and whether its interval is narrow enough."""
     from bench.tables.differences import difference  # numpy and scipy: slow, and needed for this alone
 
@@ -97,8 +97,8 @@ def _look(runs: Sequence[Sequence[RunDir]], until: str, width: float, seeds: int
     return told, high - low < width
 
 
-def _parse(options: SweepOptions, planned: Runs) -> tuple[int, int, float]:
-    """Seeds at the first look, the most, and the width. Raises UserError."""
+def _parse(options: SweepOptions, planned: Runs) -> tuple[tuple[str, str], int, int, float]:
+    """The two entries, the seeds at the first look, the most, and the width. Raises UserError."""
     if options.search:
         raise UserError(
             f"--until {options.until!r}: not in one command with a search; add seeds to its winners' settings"
@@ -118,7 +118,7 @@ def _parse(options: SweepOptions, planned: Runs) -> tuple[int, int, float]:
         raise UserError(
             f"--max-seeds {options.max_seeds}: --until looks after {first} seeds for the first time; give more"
         )
-    return first, options.max_seeds, width
+    return names, first, options.max_seeds, width
 
 
 def _names(until: str, planned: Runs) -> tuple[tuple[str, str], float]:
