@@ -165,6 +165,11 @@ DESCRIPTIONS = {
 }
 
 
+def methods(preset: str) -> list[str]:
+    """Those that a preset has numbers for: all, but of a published one those of its source."""
+    return [*(PUBLISHED[preset].by_method if preset in PUBLISHED else METHODS)]
+
+
 def values(preset: str, method: str) -> dict[str, Any]:
     """Nested settings of a preset for a method, for `config.resolve` to complete. Raises UserError on unknown names."""
     if preset not in PRESETS:
@@ -172,9 +177,9 @@ def values(preset: str, method: str) -> dict[str, Any]:
     if method not in METHODS:
         raise unknown("method", method, METHODS)
     shared, by_method = PRESETS[preset]
-    if preset in PUBLISHED and method not in by_method:
+    if method not in (known := methods(preset)):
         raise UserError(
-            f"preset {preset} replicates {PUBLISHED[preset].source}: {', '.join(by_method)}; not {method}. To compare "
+            f"preset {preset} replicates {PUBLISHED[preset].source}: {', '.join(known)}; not {method}. To compare "
             "methods, take a paired preset, e.g. cifar10"
         )
     own = by_method.get(method, {})

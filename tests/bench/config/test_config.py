@@ -4,7 +4,6 @@ import pytest
 from pydantic import ValidationError
 
 from bench.config import presets
-from bench.config.published import PUBLISHED
 from bench.config.schema import RunConfig, keys, parse_overrides, resolve
 from bench.errors import UserError
 from bench.runs.identity import config_hash
@@ -21,7 +20,7 @@ def hash_of(config: RunConfig) -> str:
 
 @pytest.mark.parametrize(
     ("preset", "method"),
-    [(p, m) for p in presets.PRESETS for m in (PUBLISHED[p].by_method if p in PUBLISHED else METHODS)],
+    [(p, m) for p in presets.PRESETS for m in presets.methods(p)],
 )
 def test_every_preset_is_valid_for_every_method_that_it_has(preset: str, method: str) -> None:
     assert config(method, preset).method_name == method

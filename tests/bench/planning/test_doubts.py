@@ -5,11 +5,9 @@ from typing import Any
 import pytest
 
 from bench.config import presets
-from bench.config.published import PUBLISHED
 from bench.config.schema import RunConfig, keys, resolve
 from bench.planning import doubts as module
 from bench.planning.doubts import doubts
-from methods import METHODS
 
 
 def told(method: str = "byol", n_images: int = 1437, cpu: bool = False, **settings: object) -> list[str]:
@@ -19,7 +17,7 @@ def told(method: str = "byol", n_images: int = 1437, cpu: bool = False, **settin
 
 @pytest.mark.parametrize(
     ("preset", "method"),
-    [(p, m) for p in presets.PRESETS for m in (PUBLISHED[p].by_method if p in PUBLISHED else METHODS)],
+    [(p, m) for p in presets.PRESETS for m in presets.methods(p)],
 )
 def test_presets_do_what_they_say(preset: str, method: str) -> None:
     config: RunConfig = resolve(presets.values(preset, method), {})
