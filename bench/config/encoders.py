@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BeforeValidator, Field, ValidationError
 
 from bench.config import backbones
-from bench.config.schema import first_problem
+from bench.config.problems import first_problem
 from bench.config.sections import Group, Scalars
 from bench.errors import UserError
 from methods import METHODS

@@ -1,11 +1,11 @@
 """RunConfig: one validated, immutable description of one run, and how overrides change it."""
 
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, SerializeAsAny, ValidationError, model_validator
 
+from bench.config.problems import first_problem
 from bench.config.sections import BackboneConfig, DataConfig, EvalConfig, Group, OptimConfig, TrainConfig
 from bench.config.views import OTHERS, AugmentConfig
 from bench.errors import UserError, unknown
@@ -124,20 +124,3 @@ def keys(method: str, section: str | None = None) -> dict[str, str]:
                     shown = f"{key}.NAME" if f"{name}.{key}." in TABLES else key
                     found[f"{name}.{shown}"] = " ".join((field.description or "").split())
     return found
-
-
-def first_problem(error: ValidationError, model: type[BaseModel], prefix: str) -> UserError:
-    """The first thing that is wrong with settings of `model`, whose names `prefix` is put before."""
-    problem = error.errors()[0]
-    cause = problem.get("ctx", {}).get("error")
-    if isinstance(cause, UserError):
-        return cause
-    key = prefix + ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return unknown("key", key, (prefix + name for name in model.model_fields))
-    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    value = problem["input"]
-    if isinstance(value, (str, int, float, bool)):
-        shown = repr(value) if not (isinstance(value, float) and not math.isfinite(value)) else str(value)
-        return UserError(f"{key}={shown}: should be {message}")
-    return UserError(f"{key}: {message}" if key else message)

@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from bench.config.problems import first_problem
 from bench.config.sections import Group
-from bench.errors import UserError, unknown
+from bench.errors import unknown
 
 
 class ViewConfig(Group):
@@ -120,8 +121,4 @@ def _kind(name: str, settings: dict[str, float]) -> FurtherView:
     try:
         return FurtherView(**settings)
     except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(["augment", name, *map(str, problem["loc"])])
-        value = f"={problem['input']:g}" if problem["loc"] else ""
-        message = problem["msg"].removeprefix("Value error, ").replace("Input should", "should")
-        raise UserError(f"{place}{value}: {message}") from None
+        raise first_problem(error, FurtherView, f"augment.{name}." if name else "augment.") from None

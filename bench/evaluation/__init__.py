@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bench.config.schema import first_problem
+from bench.config.problems import first_problem
 from bench.errors import UserError, unknown
 from bench.evaluation.base import Evaluation
 from bench.evaluation.few import Few
