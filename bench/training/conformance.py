@@ -4,6 +4,7 @@ On a small network and images of noise, in seconds.
 """
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -51,15 +52,17 @@ def build(name: str, **settings: Any) -> Method:
         return kind(network, kind.Config(**settings), **({"n_classes": CLASSES} if kind.uses_labels else {}))
 
 
-def inputs(method: Method, seed: int = 0) -> tuple[Tensor, ...]:
-    """Two views of noise, and labels if it takes them."""
+def inputs(method: Method, crops: int, seed: int = 0) -> tuple[Tensor, ...]:
+    """Two views of noise, so many small ones, and labels if it takes them."""
     draws = torch.Generator().manual_seed(seed)
     n = max(N, method.config.smallest_batch)
-    views = (torch.randn(n, 3, 8, 8, generator=draws), torch.randn(n, 3, 8, 8, generator=draws))
+    views = tuple(torch.randn(n, 3, side, side, generator=draws) for side in (8, 8, *[4] * crops))
     return (*views, torch.arange(n) % CLASSES) if method.uses_labels else views
 
 
-def train(method: Method, steps: range, optimizer: torch.optim.Optimizer | None = None) -> torch.optim.Optimizer | None:
+def train(
+    method: Method, crops: int, steps: range, optimizer: torch.optim.Optimizer | None = None
+) -> torch.optim.Optimizer | None:
     """Optimizer steps of these numbers, each on views of its own, as a run makes them."""
     groups = method.param_groups()
     optimizer = optimizer or optim.build(groups, OptimConfig(lr=0.1, momentum=0.9), ())
@@ -68,17 +71,17 @@ def train(method: Method, steps: range, optimizer: torch.optim.Optimizer | None 
             assert optimizer is not None
             torch.manual_seed(step)  # a run sets what a step draws by its number
             optimizer.zero_grad(set_to_none=True)
-            method(*inputs(method, step))["loss"].backward()
+            method(*inputs(method, crops, step))["loss"].backward()
             optimizer.step()
             method.after_step(step / (2 * STEPS))
     return optimizer
 
 
-def loss(name: str) -> None:
+def loss(name: str, crops: int) -> None:
     """a scalar loss in float32, under bfloat16 too, and scalars beside it"""
     method = build(name)
     with torch.autocast("cpu", torch.bfloat16):
-        logged = method(*inputs(method))
+        logged = method(*inputs(method, crops))
     if "loss" not in logged:
         raise Fault(f'forward returns {sorted(logged)}: "loss" is missing')
     for key, value in logged.items():
@@ -88,35 +91,34 @@ def loss(name: str) -> None:
         raise Fault(f"under bfloat16 the loss is {logged['loss'].dtype}: compute it from float32 (methods.losses)")
 
 
-def views(name: str) -> None:
+def views(name: str, crops: int) -> None:
     """one forward pass a view, and views are left as they are"""
     method, seen = build(name), list[int]()
-    given = inputs(method)
+    given = inputs(method, crops)
     before = [each.clone() for each in given]
     method.backbone.register_forward_hook(lambda module, images, output: seen.append(len(images[0])))
     method(*given)
-    if seen != [len(view) for view in given[:2]]:
-        raise Fault(
-            f"the backbone saw batches of {seen} for two views of {len(given[0])}: concatenated views share statistics"
-        )
+    count, n = 2 + crops, len(given[0])
+    if seen != [n] * count:
+        raise Fault(f"the backbone saw batches of {seen} for {count} views of {n}: concatenated views share statistics")
     if not all(map(torch.equal, before, given)):
         raise Fault("forward changes the views that it is given")
 
 
-def pairing(name: str) -> None:
+def pairing(name: str, crops: int) -> None:
     """the backbone that seed k gives every method"""
     expected, found = build("random").backbone.state_dict(), build(name).backbone.state_dict()
     if changed := [key for key, value in expected.items() if not torch.equal(found[key], value)]:
         raise Fault(f"__init__ changes the backbone's initial weights: {', '.join(changed[:3])}")
 
 
-def gradients(name: str) -> None:
+def gradients(name: str, crops: int) -> None:
     """gradients for all that is optimized, backbone included, and for nothing else"""
     method = build(name)
     trained = [p for group in method.param_groups() for p in group["params"]]
     if not trained:
         return
-    method(*inputs(method))["loss"].backward()
+    method(*inputs(method, crops))["loss"].backward()
     names = {id(p): key for key, p in method.named_parameters()}
     own = {id(p) for p in trained}
     if len(own) < len(trained):
@@ -134,30 +136,30 @@ def gradients(name: str) -> None:
             raise Fault(f"{names[id(p)]} has a gradient and is not optimized: a stop-gradient is missing")
 
 
-def resume(name: str) -> None:
+def resume(name: str, crops: int) -> None:
     """the same bits where training is interrupted and goes on"""
     whole = build(name)
-    train(whole, range(2 * STEPS))
+    train(whole, crops, range(2 * STEPS))
     first, second = build(name), build(name)
-    optimizer = train(first, range(STEPS))
+    optimizer = train(first, crops, range(STEPS))
     state, momentum = copy.deepcopy(first.state_dict()), optimizer and copy.deepcopy(optimizer.state_dict())
     second.load_state_dict(state)
-    resumed = train(second, range(0))
+    resumed = train(second, crops, range(0))
     if resumed is not None and momentum:
         resumed.load_state_dict(momentum)
-    train(second, range(STEPS, 2 * STEPS), resumed)
+    train(second, crops, range(STEPS, 2 * STEPS), resumed)
     for key, value in whole.state_dict().items():
         if not torch.equal(value, second.state_dict()[key]):
             raise Fault(f"{key} differs after a resume: keep all state in parameters and buffers")
 
 
-def devices(name: str) -> None:
+def devices(name: str, crops: int) -> None:
     """the loss and gradients of the whole batch where it is split, as on several devices"""
     with in_float64():
         whole, parts = without_batch_norm(build(name)), without_batch_norm(build(name))
         if not whole.param_groups():
             return
-        given = inputs(whole)
+        given = inputs(whole, crops)
         expected = whole(*given)
         expected["loss"].backward()
         found = accumulate.backward(parts, parts, given, 3, ALONE, lambda part: None)
@@ -174,10 +176,10 @@ def devices(name: str) -> None:
                 raise Fault(f"{key} is another where the batch is split: fill it from what Method.gather gives")
 
 
-def waiting(name: str) -> None:
+def waiting(name: str, crops: int) -> None:
     """no value read from the device in a step"""
     method = build(name)
-    optimizer = train(method, range(1))
+    optimizer = train(method, crops, range(1))
     asked: list[str] = []
     originals = {each: getattr(Tensor, each) for each in READS}
 
@@ -188,7 +190,7 @@ def waiting(name: str) -> None:
 
         return call
 
-    given = inputs(method)
+    given = inputs(method, crops)
     try:
         for each in READS:
             setattr(Tensor, each, counted(each))
@@ -202,12 +204,12 @@ def waiting(name: str) -> None:
         raise Fault(f"a step reads values of tensors ({', '.join(sorted(set(asked)))}): a GPU would be waited for")
 
 
-def evaluation(name: str) -> None:
+def evaluation(name: str, crops: int) -> None:
     """embed gives [N, D], and evaluation changes nothing"""
     method = build(name)
-    train(method, range(1))
+    train(method, crops, range(1))
     before = copy.deepcopy(method.state_dict())
-    x = inputs(method)[0]
+    x = inputs(method, crops)[0]
     method.eval()
     with torch.no_grad():
         first, second = method.embed(x), method.embed(x)
@@ -220,7 +222,14 @@ def evaluation(name: str) -> None:
 
 
 CHECKS = (loss, views, pairing, gradients, resume, devices, waiting, evaluation)
-"""Functions of a method's name that raise Fault; the docstring says what is kept."""
+"""Functions of a method's name and of how many small views it gets beside two that raise Fault; the docstring says what
+is kept."""
+
+
+def crops(name: str) -> tuple[int, ...]:
+    """With how many small views beside two to hold a method to the checks."""
+    most = METHODS.config(name).most_views
+    return (0,) if most == 2 else (0, 2 if most is None else most - 2)
 
 
 def faults(name: str) -> Iterator[tuple[str, str]]:
@@ -231,15 +240,16 @@ def faults(name: str) -> Iterator[tuple[str, str]]:
         build(name)
     except Exception as error:
         raise UserError(f"{name} cannot be built: {type(error).__name__}: {error}") from error
-    for check in CHECKS:
+    for check, small in itertools.product(CHECKS, crops(name)):
+        kept = (check.__doc__ or "") + f", with {small} small views beside two" * (small > 0)
         try:
-            check(name)
+            check(name, small)
         except Fault as fault:
-            yield check.__doc__ or "", str(fault)
+            yield kept, str(fault)
         except Exception as error:  # of the method's own code
-            yield check.__doc__ or "", f"{type(error).__name__}: {' '.join(str(error).split())}"
+            yield kept, f"{type(error).__name__}: {' '.join(str(error).split())}"
         else:
-            yield check.__doc__ or "", ""
+            yield kept, ""
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """What every method has to keep: the registry's keep it, and each check finds a method that does not."""
 
+import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -15,9 +16,13 @@ from methods.losses import normalize, squared_distance
 
 
 @pytest.mark.parametrize("check", conformance.CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("name", METHODS)
-def test_every_method_keeps_it(name: str, check: Callable[[str], None]) -> None:
-    check(name)
+@pytest.mark.parametrize(("name", "crops"), [(name, crops) for name in METHODS for crops in conformance.crops(name)])
+def test_every_method_keeps_it(name: str, crops: int, check: Callable[[str, int], None]) -> None:
+    check(name, crops)
+
+
+def test_methods_that_take_small_crops_are_tried_with_them() -> None:
+    assert {name for name in METHODS if conformance.crops(name) != (0,)} == {"dino", "swav"}
 
 
 def test_an_unknown_method_is_told() -> None:
@@ -143,12 +148,28 @@ class Raises(Sound):
         raise ZeroDivisionError("of its own")
 
 
+class SmallViews(MethodConfig):
+    most_views: ClassVar[int | None] = None
+
+
+class Crops(Sound):
+    """Gathers the two views and forgets the small ones."""
+
+    Config = SmallViews
+
+    def forward(self, x1: Tensor, x2: Tensor, *crops: Tensor) -> dict[str, Tensor]:
+        own, others = normalize(self.embed(x1)), [normalize(self.embed(x)) for x in crops]
+        z1, z2 = self.gather(own, normalize(self.embed(x2)))
+        return {"loss": squared_distance(z1, z2) - z1.var(dim=0).sum() + sum(squared_distance(z, own) for z in others)}
+
+
 def faults(monkeypatch: pytest.MonkeyPatch, kind: type[Method]) -> dict[str, str]:
-    """What is found wrong, by the check's name."""
+    """What is found wrong, by the check's name, and how many small views it was given."""
     place = plugins.Found(f"{__name__}:{kind.__name__}", "a test")
     monkeypatch.setattr(plugins, "found", lambda own: {"mine": place})
     found = [fault for _, fault in conformance.faults("mine")]
-    names = [check.__name__ for check in conformance.CHECKS]
+    tried = itertools.product(conformance.CHECKS, conformance.crops("mine"))
+    names = [check.__name__ + f", {small} small views" * (small > 0) for check, small in tried]
     return {name: fault for name, fault in zip(names, found, strict=True) if fault}
 
 
@@ -173,13 +194,14 @@ def test_a_sound_method_has_no_faults(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (Bfloat16, "loss", "under bfloat16 the loss is torch.bfloat16"),
         (Nothing, "loss", '"loss" is missing'),
-        (Concatenated, "views", "the backbone saw batches of [48] for two views of 24"),
+        (Concatenated, "views", "the backbone saw batches of [48] for 2 views of 24"),
         (InPlace, "views", "forward changes the views"),
         (OwnBackbone, "pairing", "changes the backbone's initial weights: 0.weight"),
         (NoStop, "gradients", "has a gradient and is not optimized: a stop-gradient is missing"),
         (Unused, "gradients", "spare.weight is optimized and has no gradient"),
         (Forgets, "resume", "differs after a resume"),
         (NotGathered, "devices", "where the batch is split"),
+        (Crops, "devices, 2 small views", "has another gradient where the batch is split"),
         (PartOfTheBatch, "devices", "seen is another where the batch is split"),
         (Reads, "waiting", "a step reads values of tensors (item"),
         (Drifts, "evaluation", "embed changes seen in eval mode"),
