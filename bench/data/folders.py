@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.data.classes import listed
+from bench.data.progress import Progress
 from bench.errors import UserError, few
 from bench.runs.identity import data_path
 
@@ -73,6 +74,7 @@ class Listing:
     special: list[str] = field(default_factory=list)  # pipes, sockets, devices
     foreign: list[str] = field(default_factory=list)  # not named as images
     loose: list[str] = field(default_factory=list)  # outside of the classes' folders
+    progress: Progress = field(default_factory=lambda: Progress("listed", "names"))
 
     def remarks(self, below: str = "") -> list[str]:
         """What was left out of this split, or of a folder of it, a line a kind."""
@@ -225,6 +227,7 @@ def _list_class(folder: Path, entered: set[tuple[int, int]], found: Listing, top
             continue
         entered.add(identity)
         for entry in sorted(_visible(at), key=lambda entry: (entry.is_symlink(), entry.name)):
+            found.progress.add(1)
             status, name = _status(entry, top), _below(entry, top)
             if stat.S_ISDIR(status.st_mode):
                 if entry.is_symlink():

@@ -9,7 +9,6 @@ Making a cache may take hours: what was made before a kill is kept, shard by sha
 
 import shutil
 import sys
-import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from torch import Tensor
 from bench.config.sections import DataConfig
 from bench.data import pictures
 from bench.data.crop import InFile
+from bench.data.progress import Progress
 from bench.data.split import Batch, Moments, Split, unreadable
 from bench.data.storage import made_once, mapped
 from bench.data.whole import Pictures
@@ -35,7 +35,6 @@ SHARD = 4096  # files
 FORMAT = 1
 ALL = "all.json"
 USUAL_ASPECT = 4 / 3
-SAID_EVERY = 10  # seconds
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def _make(folder: Path, source: Kept, config: DataConfig, version: int, in_files
     if not in_files:
         _check_room(folder, files, config)
     skipped: list[tuple[str, str]] = []
-    progress = _Progress(files)
+    progress = Progress("decoded", "pictures", files)
     for number, (start, about) in enumerate(zip(starts, shards, strict=True)):
         if about is None:
             some = source.some(slice(start, start + SHARD))
@@ -108,33 +107,13 @@ def _check_room(folder: Path, files: int, config: DataConfig) -> None:
         print(f"making a cache of {files:,} pictures: about {needed / 1e9:.1f} GB in {folder}", file=sys.stderr)
 
 
-class _Progress:
-    """Lines on standard error, while something takes long."""
-
-    def __init__(self, files: int) -> None:
-        self.files, self.done = files, 0
-        self.begun = self.said = time.monotonic()
-
-    def add(self, n: int) -> None:
-        self.done += n
-        now = time.monotonic()
-        if now - self.said > SAID_EVERY:
-            rate = self.done / (now - self.begun)
-            left = (self.files - self.done) / rate
-            text = (
-                f"decoded {self.done:,} of {self.files:,} pictures, {rate:.0f} a second, {left / 60:.0f} minutes left"
-            )
-            print(text, file=sys.stderr, flush=True)
-            self.said = now
-
-
 def _write(
     folder: Path,
     number: int,
     batches: Iterable[Batch],
     channels: int,
     version: int,
-    progress: _Progress,
+    progress: Progress,
     in_files: bool,
 ) -> dict[str, Any]:
     """One shard, and what its JSON file says; both files appear whole or not at all."""
