@@ -25,6 +25,7 @@ from bench.report.write import files
 from bench.runs import experiment
 from bench.runs.identity import PATHS
 from bench.runs.store import RunDir
+from bench.tables.grid import OF_SEARCH
 from bench.tables.leaderboard import Tables
 from methods import METHODS
 
@@ -142,10 +143,10 @@ def _hidden(value: Any, hide: _Hide) -> Any:
 
 
 def _planned(tables: Tables, hide: _Hide | None) -> list[dict[str, Any]]:
-    """Of every run that counts what its config.json says; a configuration's as its first readable one."""
+    """Of every run that counts what its config.json says; a configuration's, in each use, as its first readable one."""
     found: list[dict[str, Any]] = []
     counted = tables.runs[tables.runs["state"] != "duplicate"]
-    for _, rows in counted.groupby("config_hash", sort=False):
+    for _, rows in counted.groupby(["config_hash", OF_SEARCH], sort=False):
         for name, run_id in rows[["experiment", "run_id"]].itertuples(index=False):
             try:
                 config = parse_json(RunDir(tables.results / name / "runs" / run_id).config.read_text(encoding="utf-8"))
@@ -166,7 +167,8 @@ def _write_plans(folder: Path, planned: Iterable[Mapping[str, Any]], results: Pa
     written = []
     for name, runs in by_experiment.items():
         stem = "experiment" if len(by_experiment) == 1 else name
-        texts = sweeps(runs, name, experiment.read(results / name).margin)
+        said = experiment.read(results / name)
+        texts = sweeps(runs, name, said.margin, said.untils)
         for i, text in enumerate(texts, start=1):
             written.append(f"{stem}.toml" if len(texts) == 1 else f"{stem}-{i}.toml")
             (folder / written[-1]).write_text(text, encoding="utf-8")

@@ -1,51 +1,76 @@
 """Runs -> the sweep files that plan them: what a reader needs to make a table's runs again."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
-from typing import Any
 
-Settings = tuple[tuple[str, str], ...]
-Row = tuple[str, str, Settings]
-"""Of a leaderboard: method, label, its own settings."""
+from bench.planning.as_search import Row, Run, Settings, searches, split
+from bench.planning.toml import quoted, value_of
+from bench.runs.experiment import Until
+
+PART = "# Runs of a search, planned as others: tables of what this makes count them with the runs that are reported.\n"
 
 
-def sweeps(planned: Iterable[Mapping[str, Any]], experiment: str, margin: float | None = None) -> list[str]:
+def sweeps(
+    planned: Iterable[Run], experiment: str, margin: float | None = None, untils: Sequence[Until] = ()
+) -> list[str]:
     """planned: contents of config.json files of one experiment -> the texts of sweep files, as few as plan just them.
 
-    Several where configurations were not run on the same seeds, or were not searched alike.
+    Several where configurations were not run on the same seeds, or were not searched alike. Those of a search in stages
+    are planned as such. margin, untils: what was said of the whole experiment.
     """
+    found, others = searches(planned)
+    common = [f"experiment = {json.dumps(experiment)}", *([] if margin is None else [f"margin = {margin!r}"])]
+    texts = []
+    for search, rows in found.items():
+        head = [f"seeds = {_seeds(search.seeds)}", f"preset = {json.dumps(search.preset)}", *common]
+        texts.append(_text(head, rows, search.fixed, search.tables))
+    return texts + _plain(others, common, untils)
+
+
+def _plain(planned: Iterable[Run], common: list[str], untils: Sequence[Until]) -> list[str]:
+    """The texts of files that plan these runs without a search in stages."""
     seeds: dict[str, set[int]] = {}
-    first: dict[str, Mapping[str, Any]] = {}
+    first: dict[str, Run] = {}
+    part: set[str] = set()  # of a search whose other runs are not known
     for run in planned:
         seeds.setdefault(run["config_hash"], set()).add(run["seed"])
         first.setdefault(run["config_hash"], run)
-    tried: dict[tuple[str, tuple[int, ...]], dict[Row, list[Settings]]] = {}
+        part |= {run["config_hash"]} if "search" in run else set()
+    tried: dict[tuple[str, tuple[int, ...], bool], dict[Row, list[Settings]]] = {}
     for digest, run in first.items():
-        own, rest = _split(run)
-        by_row = tried.setdefault((run["preset"], tuple(sorted(seeds[digest]))), {})
+        own, rest = split(run)
+        by_row = tried.setdefault((run["preset"], tuple(sorted(seeds[digest])), digest in part), {})
         by_row.setdefault((run["method"], run.get("entry", ""), own), []).append(rest)
     texts = []
-    for (preset, of), by_row in tried.items():
-        head = [f"seeds = {_seeds(of)}", f"preset = {json.dumps(preset)}", f"experiment = {json.dumps(experiment)}"]
-        head += [] if margin is None else [f"margin = {margin!r}"]
+    for (preset, of, of_search), by_row in tried.items():
         alike: dict[frozenset[Settings], list[Row]] = {}
         for row, points in by_row.items():
             alike.setdefault(frozenset(points), []).append(row)
         for rows in alike.values():
             points = by_row[rows[0]]
             grid = _grid(points)
-            searched = [grid] if grid else [{key: [value] for key, value in point} for point in points]
-            texts += [_text(head, rows, settings) for settings in searched]
+            head = [*_how_many(of, rows, points, untils), f"preset = {json.dumps(preset)}", *common]
+            for settings in [grid] if grid else [{key: [value] for key, value in point} for point in points]:
+                fixed = tuple((key, values[0]) for key, values in settings.items() if len(values) == 1)
+                tried_of = {key: values for key, values in settings.items() if len(values) > 1}
+                lines = ["", "[grid]"] if tried_of else []
+                lines += [f"{key} = [{', '.join(map(value_of, values))}]" for key, values in tried_of.items()]
+                texts.append(PART * of_search + _text(head, rows, fixed, lines))
     return texts
 
 
-def _split(run: Mapping[str, Any]) -> tuple[Settings, Settings]:
-    """What a run's entry sets, and what else was set."""
-    keys = run.get("entry_keys", [])
-    overrides = run.get("overrides", {}).items()
-    own = tuple((key, value) for key, value in overrides if key in keys)
-    return own, tuple((key, value) for key, value in overrides if key not in keys)
+def _how_many(
+    of: tuple[int, ...], rows: Sequence[Row], points: Sequence[Settings], untils: Sequence[Until]
+) -> list[str]:
+    """The lines that plan these seeds: how many or, where they were added until a difference was known, until when."""
+    names = {label or method for method, label, _ in rows}
+    for until in reversed(untils):
+        whole = len(points) == 1 and of == tuple(range(len(of))) and len(of) >= until.first
+        if whole and {until.entry_a, until.entry_b} <= names and (len(rows) == 2 or len(of) == until.first):
+            asked = json.dumps(until.asked, ensure_ascii=False)
+            return [f"seeds = {until.first}", f"until = {asked}", f"max_seeds = {until.most}"]
+    return [f"seeds = {_seeds(of)}"]
 
 
 def _grid(points: Sequence[Settings]) -> dict[str, list[str]] | None:
@@ -59,41 +84,20 @@ def _grid(points: Sequence[Settings]) -> dict[str, list[str]] | None:
     return values if every == {tuple((key, table[key]) for key in keys) for table in tables} else None
 
 
-def _text(head: list[str], rows: list[Row], settings: Mapping[str, list[str]]) -> str:
+def _text(head: list[str], rows: list[Row], fixed: Settings, tables: Sequence[str]) -> str:
     methods = [method for method, label, own in rows if not label and not own]
     lines = ([f"method = {json.dumps(methods)}"] if methods else []) + head
-    fixed = {key: values[0] for key, values in settings.items() if len(values) == 1}
-    searched = {key: values for key, values in settings.items() if len(values) > 1}
     if fixed:
-        lines += ["", "[set]", *(f"{key} = {_value(value)}" for key, value in fixed.items())]
-    if searched:
-        lines += ["", "[grid]"]
-        lines += [f"{key} = [{', '.join(map(_value, values))}]" for key, values in searched.items()]
+        lines += ["", "[set]", *(f"{key} = {value_of(value)}" for key, value in fixed)]
+    lines += tables
     for method, label, own in rows:
         if label or own:
-            lines += ["", "[[entry]]", *([f"label = {_quoted(label)}"] if label else [])]
+            lines += ["", "[[entry]]", *([f"label = {quoted(label)}"] if label else [])]
             lines += [f"method = {json.dumps(method)}"]
-            told = ", ".join(f"{json.dumps(key)} = {_value(value)}" for key, value in own)
+            told = ", ".join(f"{json.dumps(key)} = {value_of(value)}" for key, value in own)
             lines += [f"set = {{ {told} }}"] if own else []
     return "\n".join(lines) + "\n"
 
 
 def _seeds(seeds: tuple[int, ...]) -> str:
     return str(len(seeds)) if seeds == tuple(range(len(seeds))) else str(list(seeds))
-
-
-def _value(text: str) -> str:
-    """A number or a truth value as such where the file would give the same text back, else text in quotes."""
-    if text in ("true", "false"):
-        return text
-    for kind in (int, float):
-        try:
-            if str(kind(text)) == text and text not in ("nan", "inf", "-inf"):
-                return text
-        except ValueError:
-            continue
-    return _quoted(text)
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,18 @@ from bench.config import presets
 from bench.config.schema import resolve
 from bench.errors import UserError
 from bench.files import parse_json
-from bench.planning import plan, sweep_file
+from bench.planning import plan, sweep_file, until
 from bench.planning.entries import Entry
+from bench.planning.options import SweepOptions
+from bench.planning.search import WARMUP, shortened
 from bench.planning.settled import settled
 from bench.planning.toml import read_toml
+from bench.runs.experiment import Until
 from bench.runs.identity import ADDED, PATHS, config_hash
 from bench.tables.inventory import flatten
 from bench.tables.published import Published
 
+SEEDS, MAX_SEEDS = (SweepOptions.model_fields[key].default for key in ("seeds", "max_seeds"))
 CONFIGS = "configs.json"
 """Of a bundle: config_hash -> the resolved config."""
 
@@ -42,8 +47,8 @@ def configs(published: Published) -> tuple[dict[str, dict[str, Any]], list[str]]
         known = stored.get(str(digest))
         if known is None:
             try:
-                chosen = overrides(first["overrides"])
                 values = presets.values(first["preset"], first["method"])
+                chosen = _exact(overrides(first["overrides"]), values)
                 known = settled(resolve(values, chosen), chosen).model_dump(mode="json")
             except UserError as error:
                 doubts.setdefault(f"unknown here ({error})", []).append(str(digest))
@@ -57,6 +62,16 @@ def configs(published: Published) -> tuple[dict[str, dict[str, Any]], list[str]]
             )
         found[str(digest)] = flatten(ADDED) | flatten(known)
     return found, [f"settings of {', '.join(digests)}: {why}" for why, digests in doubts.items()]
+
+
+def _exact(chosen: dict[str, str], values: Mapping[str, Any]) -> dict[str, str]:
+    """What was set, with all digits of a warm-up that a search shortened: its runs used to tell six of them."""
+    told, epochs, warmup = chosen.get(WARMUP, ""), chosen.get("train.epochs", ""), values["optim"].get("warmup_epochs")
+    if not warmup or not epochs.isdecimal() or not re.fullmatch(r"\d*\.\d+", told) or not float(told):
+        return chosen
+    whole = max(1, round(warmup * int(epochs) / float(told)))  # epochs of the runs that it was shortened from
+    exact = shortened(warmup, int(epochs), whole)
+    return {**chosen, WARMUP: repr(exact)} if f"{exact:g}" == told else chosen
 
 
 def _stored(path: Path) -> dict[str, dict[str, Any]]:
@@ -93,7 +108,9 @@ def planned(published: Published) -> dict[str, dict[str, Any]]:
     """
     runs: list[dict[str, Any]] = []
     for file in published.sweeps:
-        runs += sweep_file.planned(file, sweep_file.options(file, {"on": "local"}))
+        asked = sweep_file.options(file, {"on": "local"})
+        plan_of = partial(sweep_file.planned, file)
+        runs += until.everything(asked, plan_of) if asked.until else plan_of(asked)
     if not published.sweeps:
         for _, rows in published.done.groupby("config_hash", sort=False):
             first = rows.iloc[0]
@@ -102,6 +119,21 @@ def planned(published: Published) -> dict[str, dict[str, Any]]:
             seeds = sorted(map(int, rows["seed"]))
             runs += plan.plan([entry], seeds, first["preset"], {}, {}, published.name)
     return {run["run_id"]: run for run in runs}
+
+
+def untils(published: Published) -> list[Until]:
+    """What its sweep files say decides how many seeds two entries have. Executes no plug-in. Raises UserError."""
+    names = set(published.runs["entry"])
+    found = []
+    for file in published.sweeps:
+        given = read_toml(file)
+        if "until" in given:
+            seeds, most = given.get("seeds", SEEDS), given.get("max_seeds", MAX_SEEDS)
+            try:
+                found.append(until.parse(str(given["until"]), names, str(seeds), int(most)))
+            except (UserError, ValueError, TypeError) as error:
+                raise UserError(f"{file}: {error}") from None
+    return found
 
 
 def margin(published: Published) -> float | None:

@@ -27,6 +27,8 @@ class Request:
     retry_failed: bool = False
     candidates: Sequence[dict[str, Any]] = ()
     """Of a search all runs that it may come to; `planned` are those of one of its stages (bench.planning.stages)."""
+    until: experiment.Until | None = None
+    """What decides whether seeds follow (bench.planning.until)."""
     told: Sequence[str] = ()
     """What there is to say of this stage before it begins."""
 
@@ -76,6 +78,8 @@ class Request:
             experiment.name_margin(self.experiment, self.options.margin)
             by_use = ({run["seed"] for run in self.candidates if ("search" in run) == use} for use in (True, False))
             experiment.name_search(self.experiment, *by_use)
+            if self.until:
+                experiment.name_until(self.experiment, self.until)
         if open_runs := self.open():
             from bench.planning.prepare import prepare
 

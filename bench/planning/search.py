@@ -39,6 +39,7 @@ KEYS = (*NUMBERS, "seeds")
 FIRST_SEED = plan.MAX_SEEDS  # no number of seeds gives it
 MAX_POINTS = 10_000
 MAX_DRAWS = 100  # for each point, before there are taken to be no more
+WARMUP = "optim.warmup_epochs"
 DIGITS = 4  # significant ones of a value that is drawn
 
 
@@ -191,13 +192,18 @@ def _standing_for(run: dict[str, Any], epochs: int, space: Mapping[str, str]) ->
     config, overrides = run["config"], run["overrides"]
     whole: int = config["train"]["epochs"]
     if epochs != whole:
-        warmup = config["optim"]["warmup_epochs"] * epochs / whole
+        warmup = shortened(config["optim"]["warmup_epochs"], epochs, whole)
         optim, train = {**config["optim"], "warmup_epochs": warmup}, {**config["train"], "epochs": epochs}
         config = {**config, "optim": optim, "train": train}
-        overrides = {**overrides, "train.epochs": str(epochs), "optim.warmup_epochs": f"{warmup:g}"}
+        overrides = {**overrides, "train.epochs": str(epochs), WARMUP: repr(warmup)}
     own = {"config_hash": config_hash(config), "overrides": overrides}
     own["search"] = {"for": run["config_hash"], "space": dict(space)}
     return {**{key: value for key, value in run.items() if key != "config"}, **own, "config": config}
+
+
+def shortened(warmup: float, epochs: int, whole: int) -> float:
+    """The warm-up of a run of fewer epochs, in epochs."""
+    return warmup * epochs / whole
 
 
 def _on(runs: Sequence[dict[str, Any]], seeds: Sequence[int]) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
-"""TOML files of the user, and in which line of them a key stands, for error messages."""
+"""TOML files of the user: in which line a key stands, for error messages, and how a value is written."""
 
 import codecs
+import json
 import re
 import sys
 from pathlib import Path
@@ -60,3 +61,20 @@ def line_of(path: Path, key: str, table: str = "", nth: int = 0) -> int:
         elif within.split(".")[0] == table and assigned.match(line):
             return number
     return first
+
+
+def value_of(text: str) -> str:
+    """A number or a truth value as such where the file would give the same text back, else text in quotes."""
+    if text in ("true", "false"):
+        return text
+    for kind in (int, float):
+        try:
+            if str(kind(text)) == text and text not in ("nan", "inf", "-inf"):
+                return text
+        except ValueError:
+            continue
+    return quoted(text)
+
+
+def quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -5,10 +5,11 @@ accuracy (Welch's, that of the table) is narrower than that, or `max_seeds` are 
 not where it lies: differences are sought in no direction. Stopping so still leaves an interval that is too narrow by
 chance a little more often than one of as many seeds fixed before (Chow and Robbins 1965); the later the first look, the
 less. In simulations (tests/bench/planning/test_until.py: equal spreads to twentyfold ones, 10 to 50 seeds) it covers
-the true difference 93.7 to 95.1 % of the time; with a first look at 3 seeds it would be 90.7 %.
+the true difference as often as COVERED of bench.tables.differences says; with a first look at 3 seeds 90.7 % of the
+time. What decided is noted in experiment.json before the first run: every table tells it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from bench.errors import UserError, unknown
 from bench.planning.options import SweepOptions
 from bench.planning.plan import parse_seeds
 from bench.planning.request import Request
+from bench.runs.experiment import Until
 from bench.runs.store import RunDir, read_run
 
 FIRST, EACH = 10, 5
@@ -43,22 +45,30 @@ def state(request: Request, planned: Callable[[SweepOptions], Runs]) -> State:
     """
     options = request.options
     assert isinstance(options, SweepOptions)
-    names, first, last, width = _parse(options, request.planned)
-    for seeds in [*range(first, last, EACH), last]:
+    asked = _parse(options, request.planned)
+    for seeds in [*range(asked.first, asked.most, EACH), asked.most]:
         every = planned(options.model_copy(update={"seeds": str(seeds)}))
-        pair = [[run for run in every if _name(run) == name] for name in names]
+        pair = [[run for run in every if _name(run) == name] for name in (asked.entry_a, asked.entry_b)]
         both = {run["run_id"]: run for run in [*request.planned, *pair[0], *pair[1]]}
-        due = replace(request, planned=list(both.values()))
+        due = replace(request, planned=list(both.values()), until=asked)
         runs = [[RunDir(request.experiment / "runs" / run["run_id"]) for run in own] for own in pair]
         open_runs = sum(not run.ended() for own in runs for run in own)
         if open_runs:
             told = f"until {options.until}: {open_runs} runs of the {seeds} seeds of each are due"
             return State(due, seeds, False, told)
-        told, narrow = _look(runs, options.until, width)
+        told, narrow = _look(runs, options.until, asked.width)
         if narrow:
             break
-    limit = ": narrow enough" if narrow else f"; not reached, with all of max_seeds = {last}"
+    limit = ": narrow enough" if narrow else f"; not reached, with all of max_seeds = {asked.most}"
     return State(due, seeds, True, told + limit)
+
+
+def everything(options: SweepOptions, planned: Callable[[SweepOptions], Runs]) -> list[dict[str, Any]]:
+    """All runs that a sweep with --until may come to. planned: as for `state`. Raises UserError."""
+    runs = planned(options)
+    asked = _parse(options, runs)
+    most = planned(options.model_copy(update={"seeds": str(asked.most)}))
+    return [*runs, *(run for run in most if _name(run) in asked.pair)]
 
 
 def carry_out(
@@ -97,32 +107,38 @@ def _look(runs: Sequence[Sequence[RunDir]], until: str, width: float) -> tuple[s
     return told, high - low < width
 
 
-def _parse(options: SweepOptions, planned: Runs) -> tuple[tuple[str, str], int, int, float]:
-    """The two entries, the seeds at the first look, the most, and the width. Raises UserError."""
+def _parse(options: SweepOptions, planned: Runs) -> Until:
+    """What is asked for, of entries that have one configuration each. Raises UserError."""
     if options.search:
         raise UserError(
             f"--until {options.until!r}: not in one command with a search; add seeds to its winners' settings"
         )
-    names, width = _names(options.until, planned)
-    for name in names:
+    asked = parse(options.until, {_name(run) for run in planned}, options.seeds, options.max_seeds)
+    for name in (asked.entry_a, asked.entry_b):
         settings = {run["config_hash"] for run in planned if _name(run) == name}
         if len(settings) > 1:
             raise UserError(
                 f"--until {options.until!r}: {name} has {len(settings)} configurations here; fix its settings"
             )
-    given = parse_seeds(options.seeds)
+    return asked
+
+
+def parse(until: str, names: Collection[str], seeds: str, max_seeds: int) -> Until:
+    """ "raft,byol: 0.5" -> two entries of `names`, either of which may have commas in it, and points. Raises UserError.
+
+    seeds: those that were asked for beside.
+    """
+    (entry_a, entry_b), width = _names(until, names)
+    given = parse_seeds(seeds)
     if given != list(range(len(given))):
-        raise UserError(f"--seeds {options.seeds}: --until adds seeds from 0 on; give a number of them, e.g. --seeds 5")
+        raise UserError(f"--seeds {seeds}: --until adds seeds from 0 on; give a number of them, e.g. --seeds 5")
     first = max(FIRST, len(given))
-    if options.max_seeds < first:
-        raise UserError(
-            f"--max-seeds {options.max_seeds}: --until looks after {first} seeds for the first time; give more"
-        )
-    return names, first, options.max_seeds, width
+    if max_seeds < first:
+        raise UserError(f"--max-seeds {max_seeds}: --until looks after {first} seeds for the first time; give more")
+    return Until(entry_a=entry_a, entry_b=entry_b, width=width, first=first, each=EACH, most=max_seeds)
 
 
-def _names(until: str, planned: Runs) -> tuple[tuple[str, str], float]:
-    """ "raft,byol: 0.5" -> the names of two entries, either of which may have commas in it, and points."""
+def _names(until: str, names: Collection[str]) -> tuple[tuple[str, str], float]:
     text, _, number = until.rpartition(":")
     try:
         width = float(number)
@@ -130,7 +146,7 @@ def _names(until: str, planned: Runs) -> tuple[tuple[str, str], float]:
         width = 0.0
     if not 0 < width < 100 or not text.strip():
         raise UserError(f"--until {until!r}: expected two entries and points of accuracy, e.g. raft,byol: 0.5")
-    there = sorted({_name(run) for run in planned})
+    there = sorted(names)
     parts = text.split(",")
     splits = [(",".join(parts[:i]).strip(), ",".join(parts[i:]).strip()) for i in range(1, len(parts))]
     for first, second in splits:

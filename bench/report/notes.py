@@ -12,9 +12,11 @@ from bench.report.names import dataset_name, entry_name
 from bench.report.search_notes import searches
 from bench.runs.identity import seed_list, weights_label
 from bench.tables.conditions import compared, mixed, unlike
+from bench.tables.differences import COVERED
 from bench.tables.grid import on_board
 from bench.tables.leaderboard import Tables
 from bench.tables.statistics import TESTED_FROM
+from bench.tables.verification import RANKING
 from methods import NAMES
 
 WEIGHTS = ("backbone.weights", "backbone.weights_hash")
@@ -118,6 +120,7 @@ def _tests(tables: Tables, rows: pd.DataFrame, name: str) -> Iterator[str]:
         )
         yield from _power(tested, kind)
         yield from _equivalence(tables, tested)
+    yield from _until(tables, pairs)
     apart = rows.loc[rows["mark"] == "collapsed", "entry"]
     if len(apart):
         yield f"No *, though best or not shown to be worse, for collapsed seeds: {', '.join(apart)}."
@@ -165,6 +168,19 @@ def _equivalence(tables: Tables, tested: pd.DataFrame) -> Iterator[str]:
         f"Margin {tables.aim.margin:g} points (two one-sided Welch tests, Holm-adjusted): {len(shown)} of "
         f"{len(tested)} pairs are equivalent within it{told}; {counts.get('undecided', 0)} undecided."
     )
+
+
+def _until(tables: Tables, pairs: pd.DataFrame) -> Iterator[str]:
+    """Which difference decided how many seeds there are."""
+    for _, pair in pairs[pairs["until_width"].notna()].iterrows():
+        now = f": it is {pair['high'] - pair['low']:.2f} wide" if tables.metric == RANKING else ""
+        yield (
+            f"Seeds of {_listed(pair['entry_a'])} and {_listed(pair['entry_b'])} were added until the 95 % interval of "
+            f"their difference in linear accuracy was narrower than {pair['until_width']:g} points (looked at after "
+            f"{pair['until_first']:.0f} seeds, then every {pair['until_each']:.0f}, at most {pair['until_most']:.0f})"
+            f"{now}. In simulations an interval of seeds that were added so covers the true difference {COVERED} of "
+            "the time."
+        )
 
 
 def _methods(rows: pd.DataFrame) -> Iterator[str]:

@@ -3,10 +3,11 @@
 Numbers are equal that have 9 digits in common: other processors round sums in other ways.
 """
 
+import contextlib
 import difflib
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from bench.report import style
 from bench.report.columns import name_column, select
 from bench.report.markup import latex, markdown
 from bench.report.write import MD_COLUMNS, TEX_COLUMNS, csv, frames
-from bench.tables.comparison import Aim
+from bench.runs.experiment import Until
+from bench.tables.comparison import LOOKS, Aim
 from bench.tables.grid import BOARD, POINT
 from bench.tables.inventory import Inventory
 from bench.tables.leaderboard import Tables, tell
@@ -61,11 +63,10 @@ class Recomputed:
         return [f"{name}: {line}" for name, lines in self.differing.items() for line in lines]
 
 
-def recomputed(folder: Path, found: Inventory, margin: float | None = None) -> Recomputed:
-    """found: what its runs.csv says (`bench.tables.published.inventory`); margin: what its sweep files name.
+def recomputed(folder: Path, found: Inventory, margin: float | None = None, untils: Sequence[Until] = ()) -> Recomputed:
+    """found: what its runs.csv says (`bench.tables.published.inventory`); margin, untils: what its sweep files name.
 
-    By which number it ranks, and without a sweep file which margin, pairs.csv says. Raises UserError on a file that is
-    no table.
+    By which number it ranks, and what no sweep file names, pairs.csv says. Raises UserError on a file that is no table.
     """
     there = {name: _texts(folder / f"{name}.csv") for name in KEYS if (folder / f"{name}.csv").is_file()}
     pairs = _first(there.get("pairs"))
@@ -73,7 +74,8 @@ def recomputed(folder: Path, found: Inventory, margin: float | None = None) -> R
     if metric not in found.runs:
         raise UserError(f"{folder / 'pairs.csv'}: its metric is {metric!r}, which {RUNS} does not have")
     told = {name: _number(pairs.get(name, "")) for name in ("margin", "seeds_needed_for")}
-    tables = tell(found, folder, metric, Aim(told["margin"] if margin is None else margin, told["seeds_needed_for"]))
+    margin, untils = told["margin"] if margin is None else margin, untils or _untils(there.get("pairs"))
+    tables = tell(found, folder, metric, Aim(margin, told["seeds_needed_for"], untils))
     done = Recomputed(tables)
     _take_over(done, there)
     for name, frame in frames(tables).items():
@@ -106,6 +108,22 @@ def _texts(path: Path) -> pd.DataFrame:
 
 def _first(table: pd.DataFrame | None) -> dict[str, str]:
     return {} if table is None or table.empty else {str(name): str(value) for name, value in table.iloc[0].items()}
+
+
+def _untils(pairs: pd.DataFrame | None) -> list[Until]:
+    """What pairs.csv says decided how many seeds there are."""
+    columns = [f"until_{key}" for key in LOOKS]
+    if pairs is None or not {*columns, "entry_a", "entry_b"} <= set(pairs):
+        return []
+    found = []
+    for _, row in pairs.iterrows():
+        looks = {key: _number(row[column]) for key, column in zip(LOOKS, columns, strict=True)}
+        if looks["width"] is None:
+            continue
+        whole = {key: int(value or 0) for key, value in looks.items() if key != "width"}
+        with contextlib.suppress(ValueError):  # then its cells differ
+            found.append(Until(entry_a=row["entry_a"], entry_b=row["entry_b"], width=looks["width"], **whole))
+    return found
 
 
 def _number(text: str) -> float | None:

@@ -82,7 +82,8 @@ def gather(
             raise unknown("format", name, FORMATS)
     names = list(dict.fromkeys(experiments or store.experiments(results)))
     select(columns, metric, ())  # before the work: a wrong name is told at once
-    tables = collect(results, names, metric, Aim(_margin(results, names), difference))
+    untils = [until for name in names for until in experiment.read(results / name).untils]
+    tables = collect(results, names, metric, Aim(_margin(results, names), difference, untils))
     of_tables(columns, tables)
     for problem in tables.problems.head(WARNINGS).itertuples():
         LOG.warning("cannot be used as found: %s/%s: %s", problem.experiment, problem.path, problem.reason)

@@ -8,9 +8,33 @@ from pydantic import Field
 from bench.errors import UserError
 from bench.files import dump_json, parse_json, write_atomic
 from bench.runs.identity import SCHEMA
-from bench.runs.result import Stored
+from bench.runs.result import Part, Stored
 
 NAME = "experiment.json"
+
+
+class Until(Part):
+    """Seeds that were added to two entries until the 95 % interval of their difference was narrow."""
+
+    entry_a: str
+    entry_b: str
+    width: float = Field(gt=0)
+    """Points of linear accuracy that the interval was to be narrower than."""
+    first: int = Field(gt=0)
+    """Seeds at the first look."""
+    each: int = Field(gt=0)
+    """More before every further look."""
+    most: int = Field(gt=0)
+    """Seeds at which it ended in any case."""
+
+    @property
+    def asked(self) -> str:
+        """As --until names it."""
+        return f"{self.entry_a},{self.entry_b}: {self.width:g}"
+
+    @property
+    def pair(self) -> frozenset[str]:
+        return frozenset((self.entry_a, self.entry_b))
 
 
 class Experiment(Stored):
@@ -21,6 +45,8 @@ class Experiment(Stored):
     """Points of accuracy within which two entries are as good as each other; None: none was named."""
     search_seeds: list[int] = Field(default_factory=list)
     """Seeds of a search alone: their runs choose what is reported on others."""
+    untils: list[Until] = Field(default_factory=list)
+    """Pairs of entries whose difference decided how many seeds they have; each pair once."""
 
 
 def read(folder: Path) -> Experiment:
@@ -55,6 +81,18 @@ def name_search(folder: Path, seeds: Collection[int], reported: Collection[int])
     known = sorted({*before.search_seeds, *seeds}.difference(reported))
     if seeds and before.search_seeds != known:
         _write(folder, before.model_copy(update={"search_seeds": known}))
+
+
+def name_until(folder: Path, until: Until) -> None:
+    """Note what decides how many seeds two entries have; of a pair that was noted before, all looks at it together."""
+    before = read(folder)
+    for other in before.untils:
+        if other.pair == until.pair:
+            looks = {"width": min(other.width, until.width), "first": min(other.first, until.first)}
+            until = until.model_copy(update={**looks, "most": max(other.most, until.most)})
+    untils = [*(other for other in before.untils if other.pair != until.pair), until]
+    if untils != before.untils:
+        _write(folder, before.model_copy(update={"untils": untils}))
 
 
 def _write(folder: Path, content: Experiment) -> None:

@@ -1,6 +1,6 @@
 """Entries of a board against each other: differences, tests, and who may be the best."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bench.runs.evaluations import FOLDER, Asked, EvaluationFiles
+from bench.runs.experiment import Until
 from bench.tables import differences, images, predictions
 from bench.tables.differences import Difference
 from bench.tables.grid import BOARD
@@ -23,11 +24,15 @@ Board = tuple[Any, ...]
 PREDICTED = {f"test_{name}_top1": Asked(evaluation=name).key for name in ("linear", "knn")}
 """Accuracies of one classifier, whose predictions are stored -> the evaluation that made it."""
 
+LOOKS = ("width", "first", "each", "most")
+"""Of a pair whose difference decided how many seeds it has: see `bench.runs.experiment.Until`."""
+
 PAIRS = [
     *("entry_a", "entry_b", "method_a", "method_b", "n", "difference", "se", "low", "high"),
     *("low_simultaneous", "high_simultaneous", "low_seeds_images", "high_seeds_images", "p_welch", "p_holm"),
     *("significant", "p_t", "p_permutation", "p_permutation_least", "p_equivalent", "verdict"),
     *("detectable", "seeds_needed", "reference", "with_best", "metric", "margin", "seeds_needed_for"),
+    *(f"until_{key}" for key in LOOKS),
 ]
 
 
@@ -98,6 +103,8 @@ class Aim:
     """Points within which two entries are as good as each other, named before; None: equivalence is not tested."""
     difference: float | None = None
     """The true difference that `seeds_needed` is for; None: that which was seen."""
+    untils: Sequence[Until] = ()
+    """Pairs whose difference decided how many seeds they have."""
 
 
 def compare(
@@ -113,10 +120,12 @@ def compare(
     for neither. Its tests are Welch's, Holm-adjusted over the pairs without a reference; p_t and p_permutation are
     paired. Intervals, all of 95 %: low, high of that one difference; *_simultaneous of all tested pairs at once;
     *_seeds_images of that one, for new seeds and new test images, where both have the same seeds. Every row says by
-    which metric it compares, with which margin, and which difference seeds_needed is for (NaN: the one seen).
+    which metric it compares, with which margin, and which difference seeds_needed is for (NaN: the one seen); until_*,
+    where the interval decided how many seeds there are, how narrow it was to be and when that was looked at.
     """
     aim = aim or Aim()
     told_of = {"metric": metric, "margin": aim.margin, "seeds_needed_for": aim.difference}
+    until = {asked.pair: {f"until_{key}": getattr(asked, key) for key in LOOKS} for asked in aim.untils}
     rows: list[dict[str, Any]] = []
     for board, own in runs.groupby(BOARD):
         by_entry = _by_entry(scores(own, metric))
@@ -126,7 +135,7 @@ def compare(
         found: list[tuple[dict[str, Any], Difference]] = []
         for a, b in combinations(order, 2):
             row: dict[str, Any] = {**dict(zip(BOARD, board, strict=True)), "entry_a": a, "entry_b": b, **told_of}
-            row |= {"method_a": method[a], "method_b": method[b]}
+            row |= {"method_a": method[a], "method_b": method[b], **until.get(frozenset((a, b)), {})}
             row["reference"] = not {method[a], method[b]}.isdisjoint(REFERENCES)
             row["with_best"] = best.get(board) in (a, b)
             values = _common(by_entry[a], by_entry[b])
@@ -138,7 +147,8 @@ def compare(
             found.append((row, differences.difference(*values)))
         found.sort(key=lambda pair: bool(pair[0]["reference"]))
         rows += _family(found, by_entry, aim)
-    return pd.DataFrame(rows, columns=[*BOARD, *PAIRS]).astype({"margin": float, "seeds_needed_for": float})
+    given = ("margin", "seeds_needed_for", *(f"until_{key}" for key in LOOKS))
+    return pd.DataFrame(rows, columns=[*BOARD, *PAIRS]).astype(dict.fromkeys(given, float))
 
 
 def _by_entry(numbers: pd.Series) -> dict[str, pd.Series]:

@@ -53,7 +53,8 @@ def _statistics(table: "Published", write: bool, console: "Console") -> int:
     from bench.tables.published import inventory
 
     configs, doubts = published.configs(table)
-    found = recomputed.recomputed(table.folder, inventory(table, configs), published.margin(table))
+    named = published.margin(table), published.untils(table)
+    found = recomputed.recomputed(table.folder, inventory(table, configs), *named)
     for line in found.differences:
         console.print(line, style="red")
     for line in doubts + found.unchecked:

@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import math
 import re
 import zipfile
 from collections.abc import Mapping
@@ -13,12 +14,13 @@ from fake_results import fake_encoder, fake_evaluation
 
 from bench.errors import UserError
 from bench.export.bundle import PATH, bundle, check
-from bench.planning import plan, sweep_file
+from bench.planning import plan, stages, sweep_file
 from bench.planning import published as plans
+from bench.planning.request import Request
 from bench.report import FORMATS
 from bench.report.recomputed import recomputed
 from bench.report.write import gather
-from bench.runs.experiment import name_margin
+from bench.runs.experiment import Until, name_margin, name_search, name_until
 from bench.runs.result import Metrics, Provenance, Result, Timing
 from bench.runs.store import RunDir, plan_run
 from bench.tables import published
@@ -120,6 +122,91 @@ def test_it_checks_and_plans_the_same_runs_elsewhere(
         run for file in read.sweeps for run in sweep_file.planned(file, sweep_file.options(file, {"on": "local"}))
     ]
     assert {run["run_id"] for run in planned} == set(read.runs["run_id"])
+
+
+SEARCH = """method = ["raft", "simclr", "random"]
+seeds = 3
+experiment = "x"
+[set]
+train.epochs = 27
+[search]
+points = 4
+seeds = 2
+halving = 2
+[search.from]
+optim.lr = { log = [0.03, 3] }
+"""
+
+
+def searched(results: Path, file: Path) -> None:
+    """Every stage of a search as if its runs were done, accuracies by method and rate."""
+    options = sweep_file.options(file, {"experiment": "x"})
+    asked = Request(sweep_file.planned(file, options), results, results, options, "bench sweep")
+    while True:
+        stage = stages.first(asked)
+        seeds = ({run["seed"] for run in stage.candidates if ("search" in run) == use} for use in (True, False))
+        name_search(results / "x", *seeds)
+        for path, run in zip(plan.write(stage.planned, results), stage.planned, strict=True):
+            off = abs(math.log10(run["config"]["optim"]["lr"] / 0.3))
+            _finish(path, run, len(run["method"]) + 80 - 5 * off + run["seed"] % 7)
+        if not stage.searches:
+            return
+
+
+def test_a_search_keeps_its_stages_and_its_notes_elsewhere(results: Path, tmp_path: Path) -> None:
+    """Its sweep file searches again, on the seeds of the search alone, and gives the same tables."""
+    (tmp_path / "search.toml").write_text(SEARCH)
+    searched(tmp_path / "here", tmp_path / "search.toml")
+    folder = made(tmp_path / "here", tmp_path / "paper.zip")
+    read = published.read(folder)
+    configs, doubts = plans.configs(read)
+    found = recomputed(folder, published.inventory(read, configs), plans.margin(read))
+    assert not doubts and not found.differences and found.checked["leaderboard.md"] > 10
+    page = (folder / "leaderboard.md").read_text()
+    assert "4 points of optim.lr (0.03 to 3, log), 14, 27 epochs, on seeds 10000-10001, of which no number" in page
+    assert "at the edge" not in page
+    uses = {(run["run_id"], "search" in run) for run in plans.planned(read).values()}
+    assert {(row.run_id, row.search_for != "") for row in read.runs.itertuples()} <= uses
+    (file,) = read.sweeps
+    searched(tmp_path / "there", file)
+    again = made(tmp_path / "there", tmp_path / "there" / "paper.zip")
+    for name in ("leaderboard.csv", "grid.csv", "pairs.csv", "runs.csv", "leaderboard.md", "experiment.toml"):
+        assert (again / name).read_bytes() == (folder / name).read_bytes(), name
+
+
+def test_a_published_folder_tells_a_shortened_warm_up_by_its_runs_alone(results: Path, tmp_path: Path) -> None:
+    """Runs used to tell six digits of it: the settings are proven by their hash all the same."""
+    (tmp_path / "search.toml").write_text(SEARCH)
+    searched(tmp_path / "here", tmp_path / "search.toml")
+    folder = made(tmp_path / "here", tmp_path / "paper.zip")
+    (folder / "configs.json").unlink()
+    rows = (folder / "runs.csv").read_text()
+    digits = "optim.warmup_epochs=1.037037037037037"  # 2 of 27 epochs, of 14
+    assert digits in rows and not plans.configs(published.read(folder))[1]
+    (folder / "runs.csv").write_text(rows.replace(digits, "optim.warmup_epochs=1.03704"))
+    assert not plans.configs(published.read(folder))[1]
+    (folder / "runs.csv").write_text(rows.replace(digits, "optim.warmup_epochs=1.03714"))
+    assert "not those that are planned now" in plans.configs(published.read(folder))[1][0]
+
+
+def test_seeds_that_were_added_until_a_difference_was_known_are_told_elsewhere(tmp_path: Path) -> None:
+    asked = Until(entry_a="raft", entry_b="simclr", width=5.0, first=10, each=5, most=20)
+    name_until(tmp_path / "here" / "x", asked)
+    for i, run in enumerate(plan.plan(["raft", "simclr"], range(15), "quick", {}, {}, "x")):
+        _finish(plan_run(tmp_path / "here" / "x", run), run, 80 + i % 7)
+    folder = made(tmp_path / "here", tmp_path / "paper.zip")
+    assert "Seeds of SimCLR and RAFT were added until" in (folder / "leaderboard.md").read_text()
+    read = published.read(folder)
+    assert plans.untils(read) == [asked]
+    assert {run["seed"] for run in plans.planned(read).values()} == set(range(20))
+    configs = plans.configs(read)[0]
+    for file in ("experiment.toml", "nothing"):  # without it, by pairs.csv
+        (folder / file).unlink(missing_ok=True)
+        found = recomputed(folder, published.inventory(read, configs), None, plans.untils(read))
+        assert not found.differences and len(found.tables.aim.untils) == 1
+    edited = (folder / "experiment.toml").write_text('method = "raft"\nuntil = "raft,simclr: 1"\nmax_seeds = 20\n')
+    found = recomputed(folder, published.inventory(read, configs), None, plans.untils(read))
+    assert edited and any("until_width is 5.0, by runs.csv 1.0" in line for line in found.differences)
 
 
 def test_it_keeps_what_it_is_asked_to_keep(results: Path, tmp_path: Path) -> None:
