@@ -143,7 +143,8 @@ def report(
     formats: Annotated[str, typer.Option("--format", help=f"Which of {', '.join(FORMATS)}.")] = ",".join(FORMATS),
     columns: Annotated[str | None, typer.Option(help="Columns of the leaderboard, separated by commas.")] = None,
     metric: Annotated[str, typer.Option(help="The accuracy that ranks and compares.")] = "test_linear_top1",
-    difference: Annotated[float | None, typer.Option(help="Points: how many seeds would find them.", min=0.01)] = None,
+    difference: Annotated[float | None, typer.Option(help="With --power: of so many points.", min=0.01)] = None,
+    power: Annotated[bool, typer.Option("--power", help="Print how many seeds each difference needs.")] = False,
     bundle: Annotated[
         Path | None, typer.Option(help="Write a zip file alone, with all that checks and repeats it.", metavar="ZIP")
     ] = None,
@@ -164,11 +165,11 @@ def report(
     asked = (results, _known(results, experiments or []), _split(formats))
     shown = _split(columns) if columns else None
     if bundle:
-        names, tables = reports.gather(*asked, shown, metric, console, difference)
+        names, tables = reports.gather(*asked, shown, metric, console, difference, power or bool(difference))
         bundles.bundle(bundle, tables, names, asked[-1], shown, unredacted)
         written = [bundle]
     else:
-        written = reports.write(*asked, None, shown, metric, console, difference)
+        written = reports.write(*asked, None, shown, metric, console, difference, power or bool(difference))
     console.print("wrote " + ", ".join(str(path) for path in written), soft_wrap=True)
 
 

@@ -262,6 +262,8 @@ def _search(table: Mapping[str, Any]) -> dict[str, str]:
     for key, value in table.items():
         name, _, kind = key.rpartition(".")
         if key.startswith(search.FROM) and kind in search.KINDS:
+            if name in found:
+                raise ValueError(f"{name} has two ranges: give one of {', '.join(search.KINDS)}")
             found[name] = f"{kind}:{','.join(_values(name, value))}"
         else:
             given = _values(key, value) if isinstance(value, list) else [_scalar(key, value)]

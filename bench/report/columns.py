@@ -41,16 +41,16 @@ def number(value: float, digits: int = 2) -> str:
     return DASH if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def interval(row: Row, name: str, digits: int = 2) -> str:
+def interval(row: Row, name: str, digits: int = 2, images: bool = True) -> str:
     """mean ± half of the 95 % interval; one seed: a dash in its place. Not trained here: mean [low, high].
 
-    The interval is the one for new test images too, where there is one.
+    images: take the interval for new test images too, where there is one.
     """
     mean, low, high = (row[f"{name}_{key}"] for key in ("mean", "low", "high"))
     if row["source"] and not math.isnan(mean):
         between = DASH if math.isnan(low) else f"{low:.{digits}f}, {high:.{digits}f}"
         return f"{mean:.{digits}f} [{between}]"
-    if not math.isnan(row.get(f"{name}_high_seeds_images", math.nan)):
+    if images and not math.isnan(row.get(f"{name}_high_seeds_images", math.nan)):
         high = row[f"{name}_high_seeds_images"]
     half = high - mean
     return DASH if math.isnan(mean) else f"{mean:.{digits}f} ± {number(half, digits)}"

@@ -6,7 +6,7 @@ import pandas as pd
 
 from bench.report.columns import COLUMNS, DASH, interval, marked, name_column, records
 from bench.report.names import entry_name
-from bench.report.notes import fewer_seeds
+from bench.report.notes import chances, fewer_seeds
 from bench.report.section import Section
 from bench.runs.identity import seed_list
 from bench.tables.evaluated import SCORES, Measure, measures
@@ -55,8 +55,8 @@ def _notes(
     made = tables.evaluations.merge(pd.concat([runs, encoders.drop_duplicates()]))
     done = made[made["state"] == "done"]
     yield (
-        "Test accuracies in percent, mean ± half of the 95 % t interval over training seeds; of several draws of "
-        "labelled images a seed's number is their mean."
+        f"Test accuracies in percent, mean ± half of the 95 % interval {chances(rows, tables.metric)}; of several "
+        "draws of labelled images a seed's number is their mean."
     )
     given = {mark for by_entry in found.values() for mark in by_entry.values()}
     if given & {"best", "candidate", "collapsed"}:
@@ -107,7 +107,7 @@ def more_numbers(tables: Tables, label: str, rows: pd.DataFrame) -> Section | No
         for name, scores in by_score.items():
             if row[f"{name}_n"]:
                 references |= {len(texts)} if row["reference"] else set()
-                cells = [interval(row, scores[s]) if scores[s] in tables.runs else DASH for s in shown]
+                cells = [interval(row, scores[s], images=False) if scores[s] in tables.runs else DASH for s in shown]
                 texts.append([entry_name(row["entry"]), COLUMNS[name].header, *cells])
     header = [name_column(tables), "evaluation", *(HEADERS[score] for score in shown)]
     notes = [

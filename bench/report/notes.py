@@ -9,6 +9,7 @@ from bench.config.published import PUBLISHED
 from bench.evaluation.base import L2_GRID
 from bench.report.columns import COLUMNS, DASH
 from bench.report.names import dataset_name, entry_name
+from bench.report.power import aimed
 from bench.report.search_notes import searches
 from bench.runs.identity import seed_list, weights_label
 from bench.tables.conditions import compared, mixed, unlike
@@ -36,10 +37,9 @@ def notes(tables: Tables, rows: pd.DataFrame) -> list[str]:
     return [
         f"{dataset_name(first['dataset'])}, preset {first['preset']}, protocol version {first['protocol']}, "
         f"seeds {seed_list(used['seed']) or 'none done'}. "
-        f"Accuracies in percent: mean ± half of the 95 % t interval over training seeds, on one fixed test set; "
-        f"{DASH}: too few seeds.",
+        f"Accuracies in percent: mean ± half of the 95 % interval {chances(rows, tables.metric)}; {DASH}: too few "
+        "seeds.",
         *_published(first["preset"], rows),
-        *_new_images(rows, tables.metric, name),
         *_methods(rows),
         *_tests(tables, rows, name),
         *(["References (untrained, supervised) neither win nor are tested."] if rows["reference"].any() else []),
@@ -53,6 +53,17 @@ def notes(tables: Tables, rows: pd.DataFrame) -> list[str]:
         *searches(tables, rows, f"every {ONE[_kind(rows)]}"),
         *_missing(runs),
     ]
+
+
+def chances(rows: pd.DataFrame, metric: str) -> str:
+    """For what an interval holds: for other seeds, and other test images where predictions are stored."""
+    seeds = "over training seeds (t), on one fixed test set"
+    if rows[f"{metric}_high_seeds_images"].isna().all():
+        return seeds
+    return (
+        f"for new seeds and new test images (both crossed as random) of {COLUMNS[metric].header}, {seeds}, of all else "
+        f"({metric}_low and _high in leaderboard.csv: of {COLUMNS[metric].header} too)"
+    )
 
 
 def _published(preset: str, rows: pd.DataFrame) -> Iterator[str]:
@@ -118,7 +129,7 @@ def _tests(tables: Tables, rows: pd.DataFrame, name: str) -> Iterator[str]:
             f"Differences: 95 % intervals over seeds of {family} at once (Welch, Bonferroni), of a reference alone; p "
             f"(Holm): Welch's tests, adjusted over {family}."
         )
-        yield from _power(tested, kind)
+        yield from _power(tables, tested, kind)
         yield from _equivalence(tables, tested)
     yield from _until(tables, pairs)
     apart = rows.loc[rows["mark"] == "collapsed", "entry"]
@@ -137,22 +148,14 @@ def _tests(tables: Tables, rows: pd.DataFrame, name: str) -> Iterator[str]:
         yield f"Seeds differ ({listed}): a mean is of a row's own seeds, a difference of the common ones."
 
 
-def _new_images(rows: pd.DataFrame, metric: str, name: str) -> Iterator[str]:
-    if rows[f"{metric}_high_seeds_images"].notna().any():
-        yield (
-            f"± of {name}: for new seeds and new test images (both crossed as random), as the stored predictions tell; "
-            f"for new seeds on these images: {metric}_low and _high in leaderboard.csv."
-        )
-
-
-def _power(tested: pd.DataFrame, kind: str) -> Iterator[str]:
+def _power(tables: Tables, tested: pd.DataFrame, kind: str) -> Iterator[str]:
     """What this table could have shown at all."""
     if tested["detectable"].notna().any():
         low, high = tested["detectable"].min(), tested["detectable"].max()
         points = f"{low:.1f}" if f"{low:.1f}" == f"{high:.1f}" else f"{low:.1f} to {high:.1f}"
         yield (
             f"Power: with these seeds and spreads a true difference of {points} points, by pair of {kind}, is found "
-            "with 80 % probability (Holm at its worst); seeds that each difference needs: pairs.csv."
+            f"with 80 % probability (Holm at its worst); seeds to find {aimed(tables)}: `bench report --power`."
         )
 
 

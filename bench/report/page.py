@@ -15,6 +15,7 @@ from bench.report.figures import render
 from bench.report.markup import TEXT
 from bench.report.names import dataset_name, entry_name
 from bench.report.pictures import pictures
+from bench.report.power import aimed
 from bench.report.section import Section
 from bench.report.sections import sections
 from bench.runs.result import METRICS, PROVENANCE, TIMINGS
@@ -147,7 +148,6 @@ def _pairs(tables: Tables) -> Sheet:
     names = {"p_holm": "p (Holm)", "p_equivalent": "p (margin)", "n": "seeds"}
     names |= {"seeds_needed": "seeds needed"}
     sheet.header = [Heading(names.get(column.text, column.text), column.text in numeric) for column in sheet.header]
-    aimed = "that was seen" if tables.aim.difference is None else f"of {tables.aim.difference:g} points"
     sheet.notes = [
         f"{name}_a − {name}_b on common seeds. 95 % intervals: of this pair alone, over seeds; of all "
         "tested pairs at once (Bonferroni); of this pair for new seeds and new test images, where predictions of all "
@@ -156,7 +156,7 @@ def _pairs(tables: Tables) -> Sheet:
         f"{TESTED_FROM} common seeds, or without any spread are not tested. Better: p (Holm) below 0.05. Paired tests "
         "stand in pairs.csv.",
         "Detectable: the true difference that so many seeds find with 80 % probability, Holm at its worst. Seeds "
-        f"needed: of each, to find a true difference {aimed} as surely.",
+        f"needed: of each, to find {aimed(tables)} as surely.",
     ]
     return sheet
 

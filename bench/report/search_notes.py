@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 
 from bench.runs.progress import duration
-from bench.tables.grid import EPOCHS, on_board
-from bench.tables.leaderboard import Tables
+from bench.tables.grid import EPOCHS, grid_column, on_board
+from bench.tables.leaderboard import SPACES, Tables
 
 GROUP = ["search_space", "points", "search_seeds", "epochs"]
 
@@ -27,9 +27,21 @@ def searches(tables: Tables, rows: pd.DataFrame, every: str) -> Iterator[str]:
     grid = on_board(tables.grid, rows)
     yield from _spaces(rows[rows["search_seeds"] != ""], grid, tables.configs)
     best = {point["stands"]: point for _, point in grid[grid["chosen"]].iterrows()}
+    chosen = []
     for _, row in rows[(rows["points"] > 1) | (rows["search_seeds"] != "")].iterrows():
         point = best[row["config_hash"]]
-        yield f"{row['entry']}: {_choice(row, point, grid[grid['entry'] == point['entry']])}."
+        tried = grid[grid["entry"] == point["entry"]]
+        if none := _nothing_chosen(row, point, tried):
+            yield f"{row['entry']}: {none}."
+        else:
+            chosen.append((row, point, tried))
+    if chosen:
+        common = _common([row["overrides"] for row, _, _ in chosen], grid)
+        alike = f", all with {' '.join(common)}" if common else ""
+        told = "; ".join(f"{row['entry']}: {_choice(row, point, tried, common)}" for row, point, tried in chosen)
+        edge = any(row["edges"] for row, _, _ in chosen)
+        beyond = " At an edge of what was tried: the best may lie beyond." * edge
+        yield f"Chosen by mean validation linear accuracy{alike}: {told}.{beyond}"
 
 
 def _spaces(searched: pd.DataFrame, grid: pd.DataFrame, configs: dict[str, dict[str, Any]]) -> Iterator[str]:
@@ -40,7 +52,7 @@ def _spaces(searched: pd.DataFrame, grid: pd.DataFrame, configs: dict[str, dict[
     by_group = told.groupby(GROUP, sort=False)
     for (space, points, seeds, lengths), own in by_group:
         names = f" of {', '.join(own['entry'])}" if len(by_group) > 1 else ""
-        ranges = ", ".join(map(_range, str(space).split(" ")))
+        ranges = " and ".join(", ".join(map(_range, each.split(" "))) for each in str(space).split(SPACES))
         took = duration(float(own["search_seconds"].sum()))
         yield (
             f"Search{names}: {points} points of {ranges}, {lengths}, on seeds {seeds}, of which no number here is; "
@@ -61,20 +73,33 @@ def _range(part: str) -> str:
     return f"{key} ({ends.replace(',', ' to ')}, {kind})" if colon else f"{key} ({text.replace(',', ', ')})"
 
 
-def _choice(row: pd.Series, point: pd.Series, tried: pd.DataFrame) -> str:
-    """What was chosen for an entry. point: the chosen one of those that were tried."""
-    searched = bool(row["search_seeds"])
-    if searched and tried["unfinished"].any():
+def _common(overrides: list[str], grid: pd.DataFrame) -> list[str]:
+    """What was set for all of these, and is no choice: "data.size=16"."""
+    first, *others = (text.split(" ") for text in overrides)
+    shared = [part for part in first if part and others and all(part in other for other in others)]
+    return [part for part in shared if grid_column(part.partition("=")[0]) not in grid]
+
+
+def _nothing_chosen(row: pd.Series, point: pd.Series, tried: pd.DataFrame) -> str:
+    """Why a search has no result yet; "" if it has."""
+    if row["search_seeds"] and tried["unfinished"].any():
         return f"its search is not over: {tried['unfinished'].sum()} of {tried['planned'].sum()} runs are missing"
-    if searched and not point["done"]:
-        return "no run of its search is done, so none is reported"
-    told = f"chosen by mean validation linear accuracy: {row['overrides'] or 'preset'}"
-    partly = "" if point["done"] == point["planned"] else ", no such configuration complete"
+    return "no run of its search is done, so none is reported" if row["search_seeds"] and not point["done"] else ""
+
+
+def _choice(row: pd.Series, point: pd.Series, tried: pd.DataFrame, common: list[str]) -> str:
+    """What was chosen for an entry, without what is common to all. point: the chosen one of those that were tried."""
+    own = " ".join(part for part in row["overrides"].split(" ") if part not in common)
+    partly = "" if point["done"] == point["planned"] else "no such configuration complete"
     rest = row["points"] - row["points_competing"]
+    remarks = [partly]
     if rest > 0 and len(tried) == row["points"]:  # not in the last stage of several
-        told += f", among those with the most seeds done ({point['done']}{partly}); {rest} not competing"
+        remarks = [f"among those with the most seeds done ({point['done']})", partly, f"{rest} not competing"]
     elif partly:
-        told += f" ({point['done']} seeds done of {point['planned']}{partly})"
+        remarks = [f"{point['done']} seeds done of {point['planned']}", partly]
     if row["edges"]:
-        told += f"; at the edge of what was tried of {', '.join(row['edges'].split())}: the best may lie beyond"
-    return told + "; not run on other seeds yet" * (searched and not row["planned"])
+        remarks.append(f"edge of {', '.join(row['edges'].split())}")
+    if row["search_seeds"] and not row["planned"]:
+        remarks.append("not run on other seeds yet")
+    told = ", ".join(filter(None, remarks))
+    return (own or "preset") + (f" ({told})" if told else "")

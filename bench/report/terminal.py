@@ -11,6 +11,7 @@ from rich.text import Text
 from bench.report.columns import COLUMNS, boards, cell, name_column, records, select
 from bench.report.evaluated import evaluations
 from bench.report.notes import notes
+from bench.report.power import power
 from bench.report.section import Section
 from bench.tables.leaderboard import Tables
 
@@ -19,11 +20,11 @@ WIDTH = 80  # of a terminal that does not know its own
 GAP = 2  # columns of the terminal between two of the table
 WORD_WIDTH = 16  # a longer word, as an entry's name may be, is broken
 NAMES = ("entry", "method")  # headers of columns that say what a row is
-WORDS = ("entry", "method", "flags", "config")  # columns that may take several lines; numbers are never broken
+WORDS = ("entry", "method", "flags", "config", "pair")  # columns that may take several lines; numbers are never broken
 
 
-def print_leaderboard(tables: Tables, console: Console, columns: list[str] | None = None) -> None:
-    """Print every board with its footnotes; plain text in a file.
+def print_leaderboard(tables: Tables, console: Console, columns: list[str] | None = None, powers: bool = False) -> None:
+    """Print every board with its footnotes; plain text in a file. powers: and how many seeds each difference needs.
 
     A board is a table or, on a console that is too narrow for it, a list of each row's numbers: nothing is cut.
     """
@@ -39,6 +40,8 @@ def print_leaderboard(tables: Tables, console: Console, columns: list[str] | Non
             styles = ["dim" if row["reference"] else "" for row in own]
             for part in judged.parts(lambda part: bool(_widths(part.header, _lines(part, part.header), console.width))):
                 _print(console, part, part.header, styles)
+    for section in power(tables) if powers else ():
+        _print(console, section, section.header, [""] * len(section.rows))
     if len(tables.problems):
         files = f"{len(tables.problems)} file{'s' * (len(tables.problems) > 1)}"
         console.print(Text(f"warning: {files} could not be used as found; reasons in problems.csv", "yellow"))

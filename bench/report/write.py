@@ -36,17 +36,18 @@ def write(
     metric: str = "test_linear_top1",
     console: Console | None = None,
     difference: float | None = None,
+    powers: bool = False,
 ) -> list[Path]:
     """Write the reports of some experiments, all of them if none is named; returns the files written.
 
-    console: where to print the leaderboard too.
+    console: where to print the leaderboard too; powers: and how many seeds each difference needs.
 
     formats: of FORMATS; columns: of columns.COLUMNS, for the leaderboard; metric: the accuracy that ranks; difference:
     the points that seeds are counted for, by default those that were seen.
     out: a folder, by default that of the one experiment, or results/reports/A+B of several.
     Raises UserError on an unknown name, or if `out` cannot be written.
     """
-    names, tables = gather(results, experiments, formats, columns, metric, console, difference)
+    names, tables = gather(results, experiments, formats, columns, metric, console, difference, powers)
     folder = out or (results / names[0] if len(names) == 1 else results / "reports" / _joined(names))
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,6 +69,7 @@ def gather(
     metric: str = "test_linear_top1",
     console: Console | None = None,
     difference: float | None = None,
+    powers: bool = False,
 ) -> tuple[list[str], Tables]:
     """The experiments of a report and their tables, with warnings of what could not be used; arguments as of `write`.
 
@@ -90,7 +92,7 @@ def gather(
     if len(tables.problems) > WARNINGS:
         LOG.warning("and %d more such files, all in problems.csv", len(tables.problems) - WARNINGS)
     if console:
-        print_leaderboard(tables, console, columns)  # before the files: a full disk does not hide it
+        print_leaderboard(tables, console, columns, powers)  # before the files: a full disk does not hide it
     return names, tables
 
 

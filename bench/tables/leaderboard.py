@@ -27,6 +27,9 @@ from bench.tables.inventory import Inventory
 from bench.tables.statistics import DIGITS, summarise
 from methods import REFERENCES
 
+SPACES = " and "
+"""Between the spaces of an entry's searches."""
+
 
 @dataclass
 class Tables:
@@ -150,7 +153,8 @@ def _row(entry: str, tried: pd.DataFrame, runs: pd.DataFrame) -> dict[str, Any]:
         "budget_runs": len(runs),
     }
     row |= {"points_incomplete": tried.loc[tried["done"] < tried["planned"], "stands"].nunique()}
-    row |= {"edges": " ".join(edges(tried)), "search_space": chosen["search_space"]}
+    spaces = dict.fromkeys(filter(None, tried["search_space"]))  # more than one where a range was extended
+    row |= {"edges": " ".join(edges(tried)), "search_space": SPACES.join(spaces)}
     row |= {"search_seeds": seed_list(search["seed"]), "search_runs": len(search)}
     row |= {"search_seconds": float(search[["train_seconds", "eval_seconds"]].sum().sum())}
     for name in (*METRICS, *TIMINGS, *measures(used)):

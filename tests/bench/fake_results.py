@@ -43,13 +43,14 @@ def fake_run(
     label: str = "",
     about: Sequence[str] = (),
     search_for: Mapping[str, Any] | None = None,
+    rates: str = "log:0.01,10",
     error: str = "FloatingPointError: non-finite loss at step 120 (last finite: 0.31)",
     **metrics: float | None,
 ) -> Path:
     """Write one run directory and return it; state: done, failed, planned, interrupted.
 
-    label, about: of the run's entry, and the keys that it names. search_for: of a run of a search over optim.lr, the
-    overrides of what is reported if it wins.
+    label, about: of the run's entry, and the keys that it names. search_for: of a run of a search over optim.lr, from
+    these rates, the overrides of what is reported if it wins.
     A seed's luck is shared by all methods: differences are paired. `metrics` replace a result's numbers.
     """
     overrides = dict(overrides or {})
@@ -72,7 +73,7 @@ def fake_run(
     named |= {"entry_keys": list(about)} if about else {}
     if search_for is not None:
         stands = _digest(_config(method, dataset, search_for), preset)
-        named["search"] = {"for": stands, "space": {"optim.lr": "log:0.01,10"}}
+        named["search"] = {"for": stands, "space": {"optim.lr": rates}}
     write_json(run / "config.json", {**identity, **named, "config": config})
     luck = np.random.default_rng(seed).normal(0, noise)
     own = np.random.default_rng([seed, int(digest, 16)])

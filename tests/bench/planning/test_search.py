@@ -137,6 +137,7 @@ def test_a_shorter_run_is_the_same_schedule_in_fewer_epochs(file: Path) -> None:
         ("seeds = 2", 'seeds = "a"', ":12: search seeds=a: give a number of seeds (2 is 10000 and 10001), or which"),
         ("[0.03, 3]", "[3, 0.03]", ":15: search from.optim.lr=log:3,0.03: its lower end should come first"),
         ("[0.03, 3]", "[0, 3]", ":15: search from.optim.lr=log:0,3: a logarithmic range begins above zero"),
+        ("[0.03, 3] }", "[0.03, 3], uniform = [1, 2] }", ":15: from.optim.lr has two ranges: give one of log, uniform"),
         ("{ log = [0.03, 3] }", "[]", ":15: from.optim.lr = []: should be a list of values to search"),
         ("{ log = [0.03, 3] }", "{ log = 3 }", ":15: from.optim.lr = 3: should be a list of values to search"),
         ("{ log = [0.03, 3] }", "[0.1, 0.3]", ":11: search points=9: there are only 2 different ones"),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
@@ -21,6 +22,7 @@ from bench.report.columns import cell
 from bench.report.terminal import print_leaderboard
 from bench.report.write import csv, write
 from bench.tables.leaderboard import Tables, collect
+from methods import NAMES
 
 ODD_FOLDER = "<script>alert(1)<script>, \"q\" & 'a' | $x_1$ 50% #~^\\ `é中`"  # a folder's name has no slash
 ODD_METHOD = f"m{ODD_FOLDER}"  # a run directory's name begins with it
@@ -173,8 +175,24 @@ def test_the_terminal_says_what_was_searched(tmp_path: Path) -> None:
     fake_grid(tmp_path / "sweep")
     text = " ".join(printed(tmp_path, ["sweep"]).split())
     assert "9 configurations, 27 runs" in text
-    assert "BYOL: chosen by mean validation linear accuracy: optim.lr=0.3 method.tau=0.99" in text
+    assert "Chosen by mean validation linear accuracy" in text and "BYOL: optim.lr=0.3 method.tau=0.99" in text
     assert "1 of 9 points incomplete" in text
+
+
+def test_power_prints_a_line_a_tested_pair(tmp_path: Path) -> None:
+    fake_experiment(tmp_path / "e")
+    told = []
+    for aim, console in ((None, io.StringIO()), (1.0, io.StringIO())):
+        write(tmp_path, ["e"], ["csv"], console=Console(file=console, width=100), difference=aim, powers=True)
+        told.append(console.getvalue().partition("Power: Digits")[2])
+        pairs = pd.read_csv(tmp_path / "e" / "pairs.csv")
+        for pair in pairs[pairs["detectable"].notna()].itertuples():
+            (line,) = re.findall(rf"^{NAMES[pair.entry_a]} - {NAMES[pair.entry_b]} +(.*)$", told[-1], re.MULTILINE)
+            needed = "–" if np.isnan(pair.seeds_needed) else f"{pair.seeds_needed:.0f}"
+            assert line.split() == [str(pair.n), f"{pair.difference:+.2f}", f"{pair.detectable:.1f}", needed]
+        assert pairs["detectable"].notna().sum() == len(re.findall(r" - ", told[-1])) >= 3
+    assert "to find a true difference as large as the one seen as surely." in " ".join(told[0].split())
+    assert "to find a true difference of 1 points as surely." in " ".join(told[1].split())
 
 
 def test_one_seed_has_a_dash(tmp_path: Path) -> None:
@@ -332,7 +350,7 @@ def test_footnotes_say_what_the_marks_mean(tmp_path: Path) -> None:
     texts = [printed(tmp_path, ["e"]), *((tmp_path / "e" / f"leaderboard.{s}").read_text() for s in ("md", "tex"))]
     for text in texts:
         words = " ".join(text.replace("\\", "").replace("{}", "").split())
-        assert "interval over training seeds, on one fixed test set" in words
+        assert "interval over training seeds (t), on one fixed test set" in words
         assert "It does not mean equal" in words
         assert "pairs of methods at once" in words
         assert "Seeds differ (" in words

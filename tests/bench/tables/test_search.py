@@ -85,7 +85,8 @@ def test_the_table_says_what_was_searched_where_and_at_what_cost(tmp_path: Path)
         "Search: 3 points of optim.lr (0.01 to 10, log), 10 epochs, on seeds 10000-10001, of which no number here is; "
         f"12 runs, {round(seconds / 60)} min of training and judging." in told
     )
-    assert "BYOL: chosen by mean validation linear accuracy: optim.lr=0.3." in told
+    chosen = "Chosen by mean validation linear accuracy: BYOL: optim.lr=0.3; RAFT: optim.lr=1.0 (edge of optim.lr)."
+    assert f"{chosen} At an edge of what was tried: the best may lie beyond." in told
     assert any("seeds 0-2." in line for line in told)
     text = (write(tmp_path, ["e"], ["md"])[0]).read_text()
     assert "Of a search in stages: numbers on its own seeds (10000-10001), which are not those of the table." in text
@@ -105,8 +106,17 @@ def test_a_winner_at_the_edge_is_flagged(tmp_path: Path) -> None:
     tables = collect(tmp_path, ["e"])
     assert "optim.lr at the edge" in flags(dict(row(tables, "raft")))
     assert "edge" not in flags(dict(row(tables, "byol")))
-    (told,) = (line for line in notes(tables, tables.leaderboard) if line.startswith("RAFT: chosen"))
-    assert told.endswith("; at the edge of what was tried of optim.lr: the best may lie beyond.")
+
+
+def test_a_range_that_was_extended_is_told_with_the_first(tmp_path: Path) -> None:
+    searched(tmp_path / "e")
+    for seed in (10000, 10001):
+        point = {"optim.lr": 30.0, "train.epochs": 10}
+        beyond = {"optim.lr": 30.0}
+        fake_run(tmp_path / "e", "raft", seed, level=60, overrides=point, search_for=beyond, rates="log:10,100")
+    tables = collect(tmp_path, ["e"])
+    told = " ".join(notes(tables, tables.leaderboard))
+    assert "Search of RAFT: 4 points of optim.lr (0.01 to 10, log) and optim.lr (10 to 100, log)" in told
 
 
 def test_a_search_that_is_not_over_reports_nothing(tmp_path: Path) -> None:
@@ -116,7 +126,10 @@ def test_a_search_that_is_not_over_reports_nothing(tmp_path: Path) -> None:
     assert (raft["planned"], raft["done"]) == (0, 0) and math.isnan(raft["test_linear_top1_mean"])
     told = notes(tables, tables.leaderboard)
     assert "RAFT: its search is not over: 1 of 6 runs are missing." in told
-    assert any(line.startswith("BYOL: chosen") and line.endswith("; not run on other seeds yet.") for line in told)
+    assert (
+        "Chosen by mean validation linear accuracy: BYOL: optim.lr=0.3 train.epochs=10 (not run on other seeds yet)."
+        in told
+    )
     assert byol["seeds"] == ""
     assert {path.name for path in write(tmp_path, ["e"], ["md", "tex", "html"])} >= {"leaderboard.md", "report.html"}
 
