@@ -1,7 +1,9 @@
 """Searches in stages: which points, on which seeds, and what is due by what the run directories hold."""
 
 import math
+import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ from scipy.stats import qmc
 from bench.errors import UserError
 from bench.planning import evaluate, plan, stages, sweep_file
 from bench.planning.request import Request
-from bench.runs import experiment, store
+from bench.runs import experiment, status, store
 from bench.runs.identity import config_hash
+from bench.tables.leaderboard import collect
 
 FILE = """
 method = ["raft", "simclr", "random"]
@@ -258,3 +261,49 @@ def test_evaluations_are_made_of_what_is_reported(tmp_path: Path) -> None:
     asked = evaluate.request(tmp_path / "e", evaluate.wanted(options), tmp_path, options, "bench ...", False)
     assert [run["seed"] for run in asked.planned] == [0]
     assert asked.notes == ["1 runs of a search are left out: they choose, and are not reported"]
+
+
+OPENED: list[str] = []
+WATCHED: list[str] = []
+"""The folder whose files are counted, if there is one."""
+
+
+def _note(event: str, arguments: tuple[Any, ...]) -> None:
+    if WATCHED and event in ("open", "os.listdir", "os.scandir") and str(arguments[0]).startswith(WATCHED[0]):
+        OPENED.append(str(arguments[0]))
+
+
+def opened(folder: Path, work: Callable[[], Any]) -> int:
+    """How many files and folders below `folder` it opens."""
+    OPENED.clear()
+    WATCHED.append(str(folder))
+    try:
+        work()
+    finally:
+        WATCHED.clear()
+    return len(OPENED)
+
+
+def test_the_files_that_a_search_opens_are_as_many_a_run_however_many_points(tmp_path: Path) -> None:
+    """Planned, written, looked at, gone on with, collected: none of it looks at runs for every run."""
+    sys.addaudithook(_note)
+    a_run: dict[str, list[float]] = {}
+    for points in (5, 20):
+        file = tmp_path / str(points) / "search.toml"
+        file.parent.mkdir()
+        file.write_text(FILE.replace("points = 9", f"points = {points}").replace('"random"', ""))
+        asked = request(file)
+        results, runs = asked.results, 2 * 2 * points
+        work: dict[str, Callable[[], Any]] = {
+            "plan": lambda asked=asked: stages.first(asked),
+            "write": lambda asked=asked: plan.write(stages.first(asked).planned, asked.results),
+            "execute": lambda asked=asked: execute(stages.first(asked)),
+            "survey": lambda results=results: [status.look(run) for run in store.run_dirs(results / "e")],
+            "go on": lambda asked=asked: stages.first(asked),
+            "collect": lambda results=results: collect(results, ["e"]),
+        }
+        for name, each in work.items():
+            a_run.setdefault(name, []).append(opened(results, each) / runs)
+    assert a_run.pop("plan") == [0, 0] and a_run["write"][0] >= 1, "what is there is counted"
+    for name, (few, many) in a_run.items():
+        assert many <= few + 0.1 and few < 10, name

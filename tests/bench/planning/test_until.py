@@ -127,22 +127,18 @@ def test_what_decided_is_noted_before_the_first_run_and_told_by_every_table(tmp_
         asked.make_ready()
         return 130
 
-    until.carry_out(request(tmp_path), planned, first, print)
+    until.carry_out(request(tmp_path, until="raft,byol: 3"), planned, first, print)
     (noted,) = experiment.read(tmp_path / "quick").untils
-    assert noted.asked == "raft,byol: 2" and (noted.first, noted.each, noted.most) == (10, 5, 50)
-    until.carry_out(request(tmp_path), planned, executes(sd=2), print)
+    assert noted.asked == "raft,byol: 3" and (noted.first, noted.each, noted.most) == (10, 5, 50)
+    until.carry_out(request(tmp_path, until="raft,byol: 3"), planned, executes(sd=2), print)
     write(tmp_path, ["quick"], ["csv", "md", "tex"])
-    n = len(seeds(tmp_path)["raft"])
-    told = (
-        "Seeds of RAFT and BYOL were added until the 95 % interval of their difference in linear accuracy was narrower"
-    )
     for name in ("leaderboard.md", "leaderboard.tex"):  # the page has the same notes
-        text = " ".join((tmp_path / "quick" / name).read_text().split()).replace("{}", "")
-        assert told in text and "looked at after 10 seeds, then every 5, at most 50" in text, name
-        assert COVERED.replace("%", "") in text.replace("\\", "")
+        text = (tmp_path / "quick" / name).read_text().replace("\\", "")
+        assert "were added until the 95 % interval of their difference in linear accuracy was narrower than 3" in text
+        assert "(looked at after 10 seeds, then every 5, at most 50)" in text and COVERED in text
     pairs = pd.read_csv(tmp_path / "quick" / "pairs.csv")
     (row,) = pairs[pairs["until_width"].notna()].to_dict("records")
-    assert {row["entry_a"], row["entry_b"]} == {"raft", "byol"} and row["n"] == n > 10
+    assert {row["entry_a"], row["entry_b"]} == {"raft", "byol"} and row["n"] == len(seeds(tmp_path)["raft"]) > 10
     assert f"it is {row['high'] - row['low']:.2f} wide" in (tmp_path / "quick" / "leaderboard.md").read_text()
 
 
@@ -208,13 +204,13 @@ def test_entries_are_named_as_in_the_table_commas_and_all(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("sd", [1.0, 0.3, 0.05])
 def test_intervals_cover_though_their_width_decided(sd: float) -> None:
-    """Simulated: spreads 1 and sd, widths that take 10 to 50 seeds; 4,000 tables each, so an error of 0.4 points.
+    """Simulated: spreads 1 and sd, widths that take 10 to 50 seeds; 40,000 tables each, so an error of 0.1 points.
 
-    Stopped at the first look at which Welch's interval is narrow enough, as `until` looks.
+    Stopped at the first look at which Welch's interval is narrow enough, as `until` looks; it covers as often as tables
+    say.
     """
-    draws = np.random.default_rng(0).standard_normal((4000, 2, 100)) * np.array([1.0, sd])[:, None]
-    looks = range(until.FIRST, 101, until.EACH)
-    n = np.array(looks)
+    draws = np.random.default_rng(0).standard_normal((40_000, 2, 50)) * np.array([1.0, sd])[:, None]
+    n = np.arange(until.FIRST, 51, until.EACH)
     sums, squares = (np.cumsum(each, axis=2)[:, :, n - 1] for each in (draws, draws**2))
     means, variances = sums / n, (squares - sums**2 / n) / (n - 1) / n
     total = variances.sum(axis=1)
@@ -223,8 +219,11 @@ def test_intervals_cover_though_their_width_decided(sd: float) -> None:
     right = np.abs(means[:, 0] - means[:, 1]) <= half
     some = difference(draws[0, 0, :10], draws[0, 1, :10]).interval()
     assert some[1] - some[0] == pytest.approx(2 * half[0, 0]), "it is the interval that the program shows"
-    for width in (2.2, 1.9, 1.7, 1.5, 1.2, 1.0):
+    covered = []
+    for width in (2.2, 1.9, 1.7, 1.5, 1.2, 1.0, 0.9, 0.8):
         narrow = 2 * half < width
         narrow[:, -1] = True
-        low, high = (float(share) for share in re.findall(r"\d+\.\d", COVERED))
-        assert low <= round(100 * right[np.arange(4000), narrow.argmax(axis=1)].mean(), 1) <= high
+        covered.append(100 * right[np.arange(len(right)), narrow.argmax(axis=1)].mean())
+    low, high = (float(share) for share in re.findall(r"\d+\.\d", COVERED))
+    assert low <= min(covered) and max(covered) <= high
+    assert min(covered) < low + 0.8, "nor do tables say less than is so"
