@@ -19,6 +19,7 @@ from bench.planning.plan import parse_seeds
 from bench.planning.request import Request
 from bench.runs.experiment import Until
 from bench.runs.store import RunDir, read_run
+from methods import REFERENCES
 
 FIRST, EACH = 10, 5
 """Seeds at the first look, and more before every further one."""
@@ -120,6 +121,8 @@ def _parse(options: SweepOptions, planned: Runs) -> Until:
             raise UserError(
                 f"--until {options.until!r}: {name} has {len(settings)} configurations here; fix its settings"
             )
+    if all(run["method"] in REFERENCES for run in planned if _name(run) in (asked.entry_a, asked.entry_b)):
+        raise UserError(f"--until {options.until!r}: both are references, which no table compares with each other")
     return asked
 
 

@@ -180,6 +180,10 @@ def test_what_was_not_executed_is_not_asked_for_again_and_again(tmp_path: Path, 
         ({"until": "raft,raft: 1"}, "expected two of byol, raft, simclr"),
         ({"seeds": "3,7"}, "--seeds 3,7: --until adds seeds from 0 on; give a number of them"),
         ({"max_seeds": 9}, "--max-seeds 9: --until looks after 10 seeds for the first time; give more"),
+        (
+            {"method": "random,supervised", "until": "random,supervised: 1"},
+            "both are references, which no table compares",
+        ),
         ({"grid": {"optim.lr": ["0.1", "0.5"]}}, "raft has 2 configurations here; fix its settings"),
     ],
 )
