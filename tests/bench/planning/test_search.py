@@ -140,7 +140,7 @@ def test_a_shorter_run_is_the_same_schedule_in_fewer_epochs(file: Path) -> None:
         ("seeds = 2", 'seeds = "a"', ":12: search seeds=a: give a number of seeds (2 is 10000 and 10001), or which"),
         ("[0.03, 3]", "[3, 0.03]", ":15: search from.optim.lr=log:3,0.03: its lower end should come first"),
         ("[0.03, 3]", "[0, 3]", ":15: search from.optim.lr=log:0,3: a logarithmic range begins above zero"),
-        ("[0.03, 3] }", "[0.03, 3], uniform = [1, 2] }", ":15: from.optim.lr has two ranges: give one of log, uniform"),
+        ("[0.03, 3] }", "[0.03, 3], uniform = [1, 2] }", ":10: from.optim.lr has two ranges: give one of log, uniform"),
         ("{ log = [0.03, 3] }", "[]", ":15: from.optim.lr = []: should be a list of values to search"),
         ("{ log = [0.03, 3] }", "{ log = 3 }", ":15: from.optim.lr = 3: should be a list of values to search"),
         ("{ log = [0.03, 3] }", "[0.1, 0.3]", ":11: search points=9: there are only 2 different ones"),
@@ -284,6 +284,18 @@ def opened(folder: Path, work: Callable[[], Any]) -> int:
     return len(OPENED)
 
 
+def _work(asked: Request) -> dict[str, Callable[[], object]]:
+    """All that is done to the runs of a search's first stage, in its order."""
+    return {
+        "plan": lambda: stages.first(asked),
+        "write": lambda: plan.write(stages.first(asked).planned, asked.results),
+        "execute": lambda: execute(stages.first(asked)),
+        "survey": lambda: [status.look(run) for run in store.run_dirs(asked.results / "e")],
+        "go on": lambda: stages.first(asked),
+        "collect": lambda: collect(asked.results, ["e"]),
+    }
+
+
 def test_the_files_that_a_search_opens_are_as_many_a_run_however_many_points(tmp_path: Path) -> None:
     """Planned, written, looked at, gone on with, collected: none of it looks at runs for every run."""
     sys.addaudithook(_note)
@@ -293,17 +305,9 @@ def test_the_files_that_a_search_opens_are_as_many_a_run_however_many_points(tmp
         file.parent.mkdir()
         file.write_text(FILE.replace("points = 9", f"points = {points}").replace('"random"', ""))
         asked = request(file)
-        results, runs = asked.results, 2 * 2 * points
-        work: dict[str, Callable[[], Any]] = {
-            "plan": lambda asked=asked: stages.first(asked),
-            "write": lambda asked=asked: plan.write(stages.first(asked).planned, asked.results),
-            "execute": lambda asked=asked: execute(stages.first(asked)),
-            "survey": lambda results=results: [status.look(run) for run in store.run_dirs(results / "e")],
-            "go on": lambda asked=asked: stages.first(asked),
-            "collect": lambda results=results: collect(results, ["e"]),
-        }
-        for name, each in work.items():
-            a_run.setdefault(name, []).append(opened(results, each) / runs)
+        runs = 2 * 2 * points
+        for name, each in _work(asked).items():
+            a_run.setdefault(name, []).append(opened(asked.results, each) / runs)
     assert a_run.pop("plan") == [0, 0] and a_run["write"][0] >= 1, "what is there is counted"
     for name, (few, many) in a_run.items():
         assert many <= few + 0.1 and few < 10, name
