@@ -149,8 +149,23 @@ def _take_over(done: Recomputed, there: dict[str, pd.DataFrame]) -> None:
         if columns and (n := int(frame[columns].notna().sum().sum())):
             done.unchecked.append(
                 f"{name}.csv: {n} cells of {', '.join(columns)}: taken as they are, for they need the predictions of "
-                "every image"
+                "every image; not narrower than over seeds alone, and around the same numbers"
             )
+        for end in (column for column in columns if column.endswith(f"_low{BY_IMAGE}") or column == f"low{BY_IMAGE}"):
+            done.differing.setdefault(f"{name}.csv", []).extend(_impossible(frame, KEYS[name], end))
+
+
+def _impossible(frame: pd.DataFrame, keys: list[str], low: str) -> Iterator[str]:
+    """Rows whose interval for new seeds and images, whose lower end is `low`, is none that any predictions give."""
+    seeds = low.removesuffix(BY_IMAGE)
+    middle = "difference" if seeds == "low" else seeds.removesuffix("low") + "mean"
+    for _, row in frame[frame[low].notna()].iterrows():
+        ends, over_seeds = ([row[column], row[column.replace("low", "high")]] for column in (low, seeds))
+        told = f"{_row(tuple(str(row[key]) for key in keys))}: {low} to high is {ends[0]:.4g} to {ends[1]:.4g}"
+        if not ends[0] - ZERO <= row[middle] <= ends[1] + ZERO:
+            yield f"{told}, which is not around {row[middle]:.4g}"
+        elif ends[1] - ends[0] < (over_seeds[1] - over_seeds[0]) * (1 - EQUAL):
+            yield f"{told}, narrower than {over_seeds[0]:.4g} to {over_seeds[1]:.4g} over seeds alone"
 
 
 def _compare(done: Recomputed, name: str, keys: list[str], there: pd.DataFrame, again: pd.DataFrame) -> None:

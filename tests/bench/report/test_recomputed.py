@@ -131,15 +131,32 @@ def test_by_which_number_it_ranks_the_table_says(tmp_path: Path) -> None:
         again(tmp_path / "paper")
 
 
-def test_intervals_that_take_predictions_are_taken_as_they_are_and_told(folder: Path) -> None:
-    table = pd.read_csv(folder / "leaderboard.csv", dtype=str, keep_default_na=False)
-    for end, value in (("low", "90"), ("high", "97")):
-        table[f"test_linear_top1_{end}_seeds_images"] = value
+def over_images(folder: Path, low: float, high: float) -> Recomputed:
+    """Read again with intervals from `low` below to `high` above every mean that has one over seeds."""
+    table = pd.read_csv(folder / "leaderboard.csv")
+    several = table["test_linear_top1_low"].notna() & table["source"].isna()
+    for end, away in (("low", -low), ("high", high)):
+        table[f"test_linear_top1_{end}_seeds_images"] = (table["test_linear_top1_mean"] + away).where(several)
     table.to_csv(folder / "leaderboard.csv", index=False)
-    found = again(folder)
+    return again(folder)
+
+
+def test_intervals_that_take_predictions_are_taken_as_they_are_and_told(folder: Path) -> None:
+    found = over_images(folder, 99, 99)
     told = [line for line in found.unchecked if "predictions of every image" in line]
-    assert len(told) == 1 and told[0].startswith(f"leaderboard.csv: {2 * len(table)} cells")
+    several = found.tables.leaderboard["test_linear_top1_low_seeds_images"].notna().sum()
+    assert several >= 4
+    assert len(told) == 1 and told[0].startswith(f"leaderboard.csv: {2 * several} cells")
     assert {name for name, lines in found.differing.items() if lines} == {"leaderboard.md", "leaderboard.tex"}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "told"), [(0.01, 0.01, "narrower than"), (-1, 99, "which is not around"), (99, -1, "not around")]
+)
+def test_intervals_that_no_predictions_give_are_told(folder: Path, low: float, high: float, told: str) -> None:
+    found = over_images(folder, low, high)
+    lines = [line for line in found.differing["leaderboard.csv"] if told in line]
+    assert len(lines) == found.tables.leaderboard["test_linear_top1_low_seeds_images"].notna().sum() >= 4
 
 
 def test_columns_of_other_versions_are_told_and_are_no_difference(folder: Path) -> None:
