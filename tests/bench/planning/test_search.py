@@ -142,6 +142,7 @@ def test_a_shorter_run_is_the_same_schedule_in_fewer_epochs(file: Path) -> None:
         ("[0.03, 3]", "[0, 3]", ":15: search from.optim.lr=log:0,3: a logarithmic range begins above zero"),
         ("{ log = [0.03, 3] }", "[]", ":15: from.optim.lr = []: should be a list of values to search"),
         ("{ log = [0.03, 3] }", "{ log = 3 }", ":15: from.optim.lr = 3: should be a list of values to search"),
+        ("{ log = [0.03, 3] }", '"log"', ":15: search from.optim.lr=log: should be log:LOW,HIGH, uniform:LOW,HIGH or"),
         ("{ log = [0.03, 3] }", "[0.1, 0.3]", ":11: search points=9: there are only 2 different ones"),
         ("{ log = [0.03, 3] }", "{ uniform = [-1, 3] }", ":15: optim.lr='0': should be greater than 0"),
         ("optim.lr = {", "optim.lrr = {", ":15: unknown key 'optim.lrr': did you mean 'optim.lr'?"),
