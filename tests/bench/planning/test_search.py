@@ -284,8 +284,21 @@ def opened(folder: Path, work: Callable[[], Any]) -> int:
     return len(OPENED)
 
 
+def bookkeeping(asked: Request) -> dict[str, Callable[[], Any]]:
+    """What is done for a search beside its runs, in order."""
+    folder = asked.results / "e"
+    return {
+        "plan": lambda: stages.first(asked),
+        "write": lambda: plan.write(stages.first(asked).planned, asked.results),
+        "execute": lambda: execute(stages.first(asked)),
+        "survey": lambda: [status.look(run) for run in store.run_dirs(folder)],
+        "go on": lambda: stages.first(asked),
+        "collect": lambda: collect(asked.results, ["e"]),
+    }
+
+
 def test_the_files_that_a_search_opens_are_as_many_a_run_however_many_points(tmp_path: Path) -> None:
-    """Planned, written, looked at, gone on with, collected: none of it looks at runs for every run."""
+    """Planned, written, looked at, gone on with, collected: none of it looks at all runs for each of them."""
     sys.addaudithook(_note)
     a_run: dict[str, list[float]] = {}
     for points in (5, 20):
@@ -293,17 +306,8 @@ def test_the_files_that_a_search_opens_are_as_many_a_run_however_many_points(tmp
         file.parent.mkdir()
         file.write_text(FILE.replace("points = 9", f"points = {points}").replace('"random"', ""))
         asked = request(file)
-        results, runs = asked.results, 2 * 2 * points
-        work: dict[str, Callable[[], Any]] = {
-            "plan": lambda asked=asked: stages.first(asked),
-            "write": lambda asked=asked: plan.write(stages.first(asked).planned, asked.results),
-            "execute": lambda asked=asked: execute(stages.first(asked)),
-            "survey": lambda results=results: [status.look(run) for run in store.run_dirs(results / "e")],
-            "go on": lambda asked=asked: stages.first(asked),
-            "collect": lambda results=results: collect(results, ["e"]),
-        }
-        for name, each in work.items():
-            a_run.setdefault(name, []).append(opened(results, each) / runs)
+        for name, work in bookkeeping(asked).items():
+            a_run.setdefault(name, []).append(opened(asked.results, work) / (2 * 2 * points))
     assert a_run.pop("plan") == [0, 0] and a_run["write"][0] >= 1, "what is there is counted"
     for name, (few, many) in a_run.items():
         assert many <= few + 0.1 and few < 10, name
