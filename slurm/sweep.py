@@ -18,6 +18,9 @@ from slurm import clusters
 from slurm.clusters import Profile
 from slurm.jobs import jobs_of
 
+SHOWN = 30
+"""Configurations that have a line of their own where what is submitted is told."""
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -122,7 +125,7 @@ def select(request: Request) -> Selection:
 
 
 def print_runs(request: Request, selection: Selection, console: Console) -> None:
-    """A line for each configuration: its overrides, its seeds, and the states of its runs."""
+    """A line for each of the first SHOWN configurations: its overrides, its seeds, and the states of its runs."""
     counts = Counter(selection.states.values())
     judged = f", to be judged by {', '.join(request.work.keys)}" if request.work.keys else ""
     console.print(f"{request.experiment.name}: {len(selection.states)} runs{judged}", style="bold", soft_wrap=True)
@@ -131,7 +134,7 @@ def print_runs(request: Request, selection: Selection, console: Console) -> None
     groups: dict[str, list[dict[str, Any]]] = {}
     for run in request.planned:
         groups.setdefault(f"{run['method']}-{run['config_hash']}", []).append(run)
-    for name, runs in groups.items():
+    for name, runs in list(groups.items())[:SHOWN]:
         overrides = " ".join(f"{key}={value}" for key, value in runs[0]["overrides"].items())
         label = f"  {runs[0]['entry']}" if "entry" in runs[0] else ""
         seeds: dict[str, list[int]] = {}
@@ -139,6 +142,10 @@ def print_runs(request: Request, selection: Selection, console: Console) -> None
             seeds.setdefault(selection.states[run["run_id"]], []).append(run["seed"])
         told = ", ".join(f"{len(own)} {state} (seeds {seed_list(own)})" for state, own in seeds.items())
         console.print(f"  {f'{name}{label}  {overrides}'.rstrip()}: {told}", soft_wrap=True)
+    if rest := list(groups.values())[SHOWN:]:
+        states = Counter(selection.states[run["run_id"]] for runs in rest for run in runs)
+        told = ", ".join(f"{n} {state}" for state, n in states.items())
+        console.print(f"  and {len(rest)} configuration{'s' * (len(rest) > 1)} more: {told}", soft_wrap=True)
     for note in selection.notes:
         console.print(f"note: {note}", style="yellow", soft_wrap=True)
     if counts["unknown"]:

@@ -62,6 +62,7 @@ def test_the_bookkeeping_that_is_measured_ends_in_runs_that_tables_take(tmp_path
     measure = runpy.run_path(str(RESULTS / "speed" / "measure.py"))
     assert measure["_bookkeeping"](5, tmp_path)["runs"] == 5
     assert list(collect(tmp_path, ["many"]).leaderboard["done"]) == [5]
+    assert measure["_search"](3, tmp_path / "search")["runs"] == 6
 
 
 def test_git_keeps_the_reference_results_and_ignores_what_commands_write(tmp_path: Path) -> None:

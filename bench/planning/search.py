@@ -61,7 +61,7 @@ class Range:
         problem = (
             f"search {key}={text}: should be log:LOW,HIGH, uniform:LOW,HIGH or values to choose from, e.g. 0.1,0.3"
         )
-        if not values:
+        if not values or values in [(name,) for name in KINDS]:
             raise UserError(problem)
         if kind:
             try:
@@ -132,7 +132,9 @@ class Search:
             found[tuple(own.at(share) for own, share in zip(self.ranges.values(), shares, strict=True))] = None
             if len(found) == self.points:
                 return [dict(zip(self.ranges, values, strict=True)) for values in found]
-        raise UserError(f"search points={self.points}: there are only {len(found)} different ones: give them as [grid]")
+        raise UserError(
+            f"search points={self.points}: there are only {len(found)} different ones, which [grid] takes whole"
+        )
 
     def rungs(self, points: int, epochs: int) -> list[int]:
         """The epochs of each stage of a search of so many points for a report of so many epochs. Raises UserError."""

@@ -52,6 +52,8 @@ class Published:
 
 def read(place: Path) -> Published:
     """A folder with runs.csv, or that file. Raises UserError."""
+    if place.suffix == ".zip" and place.is_file():
+        raise UserError(f"{place}: unpack it, and name the folder in it")
     folder = place if place.is_dir() else place.parent
     if not (folder / RUNS).is_file():
         raise UserError(f"{place}: there is no {RUNS}, which a published table has")

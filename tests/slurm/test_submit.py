@@ -29,7 +29,7 @@ from bench.runs.status import Job
 from methods import plugins
 from slurm import arrays, cancel, commands, submission, submit
 from slurm.jobs import jobs_of
-from slurm.sweep import Sweep, select
+from slurm.sweep import SHOWN, Selection, Sweep, print_runs, select
 
 CONTENT: dict[str, Any] = {  # of a submission that was never sent
     "slurm_cluster": "lab",
@@ -215,6 +215,16 @@ def test_dry_names_the_rows_of_the_leaderboard(fake: Fake, tmp_path: Path, conso
     submit.dry(replace(request, planned=[{**run, "entry": "untrained, small"} for run in request.planned]), console)
     config_hash = request.planned[0]["config_hash"]
     assert f"  random-{config_hash}  untrained, small  data.size=8: 2 new (seeds 0-1)" in text(console)
+
+
+def test_of_many_configurations_the_first_are_told_and_the_others_counted(tmp_path: Path, console: Console) -> None:
+    rates = {"optim.lr": [repr(0.001 * (1 + i)) for i in range(SHOWN + 20)]}
+    planned = plan.plan(["raft"], range(2), "quick", {}, rates, "exp")
+    states = {run["run_id"]: "done" if run["seed"] else "new" for run in planned}
+    request = replace(sweep(tmp_path), planned=planned)
+    print_runs(request, Selection(states, [], []), console)
+    lines = text(console).splitlines()
+    assert len(lines) == 1 + SHOWN + 1 and lines[-1].strip() == "and 20 configurations more: 20 new, 20 done"
 
 
 def test_another_label_reaches_runs_that_are_done_though_nothing_is_submitted(

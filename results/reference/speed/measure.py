@@ -39,8 +39,9 @@ from bench.evaluation.logistic import fit_logistic
 from bench.evaluation.neighbours import knn_top1
 from bench.evaluation.scores import top1
 from bench.files import dump_json, write_atomic
-from bench.planning import plan
-from bench.runs import provenance, store
+from bench.planning import plan, stages, sweep_file
+from bench.planning.request import Request
+from bench.runs import provenance, status, store
 from bench.runs.claim import Claim
 from bench.runs.result import ACCURACIES
 from bench.tables.leaderboard import collect
@@ -234,6 +235,37 @@ def _finish(run: store.RunDir, planned: dict[str, Any]) -> None:
         write_atomic(run.result, dump_json(result).encode())
 
 
+def searches() -> None:
+    """Processor milliseconds a run of a search's bookkeeping, points x 2 seeds, without what is imported for it."""
+    rows = []
+    for points in (5, 50, 100, 200):
+        with tempfile.TemporaryDirectory() as folder:
+            rows.append(_search(points, Path(folder)))
+    write("searches", rows[1:])
+
+
+def _search(points: int, results: Path) -> dict[str, Any]:
+    row: dict[str, Any] = {"points": points, "runs": 2 * points}
+
+    def timed(name: str, function: Callable[[], Any]) -> Any:
+        begun = time.process_time()
+        value = function()
+        row[f"{name}_ms"] = 1000 * (time.process_time() - begun) / row["runs"]
+        return value
+
+    asked = [f"points={points}", "seeds=2", "from.optim.lr=log:0.01,10"]
+    options = sweep_file.options(None, {"method": "simclr", "seeds": "5", "experiment": "many", "search": asked})
+    planned = timed("plan", lambda: sweep_file.planned(None, options))
+    stage = stages.first(Request(planned, results, results, options, "bench sweep"))
+    runs = timed("write", lambda: plan.write(stage.planned, results))
+    timed("claim_and_finish", lambda: list(map(_finish, runs, stage.planned)))
+    timed("survey", lambda: list(map(status.look, runs)))
+    report = timed("go_on", lambda: stages.following(stage))
+    assert len(report.planned) == 5, "one point is reported, on 5 seeds"
+    timed("collect", lambda: collect(results, ["many"]))
+    return row
+
+
 # Images that do not fit in memory
 
 
@@ -372,6 +404,7 @@ PARTS = {
     "augmentation": augmentation,
     "probes": linear_and_knn,
     "bookkeeping": bookkeeping,
+    "searches": searches,
     "streaming": streaming,
     "growth": growth,
     "startup": startup,

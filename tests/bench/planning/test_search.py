@@ -143,6 +143,7 @@ def test_a_shorter_run_is_the_same_schedule_in_fewer_epochs(file: Path) -> None:
         ("[0.03, 3] }", "[0.03, 3], uniform = [1, 2] }", ":10: from.optim.lr has two ranges: give one of log, uniform"),
         ("{ log = [0.03, 3] }", "[]", ":15: from.optim.lr = []: should be a list of values to search"),
         ("{ log = [0.03, 3] }", "{ log = 3 }", ":15: from.optim.lr = 3: should be a list of values to search"),
+        ("{ log = [0.03, 3] }", '"log"', ":15: search from.optim.lr=log: should be log:LOW,HIGH, uniform:LOW,HIGH or"),
         ("{ log = [0.03, 3] }", "[0.1, 0.3]", ":11: search points=9: there are only 2 different ones"),
         ("{ log = [0.03, 3] }", "{ uniform = [-1, 3] }", ":15: optim.lr='0': should be greater than 0"),
         ("optim.lr = {", "optim.lrr = {", ":15: unknown key 'optim.lrr': did you mean 'optim.lr'?"),
@@ -284,20 +285,21 @@ def opened(folder: Path, work: Callable[[], Any]) -> int:
     return len(OPENED)
 
 
-def _work(asked: Request) -> dict[str, Callable[[], object]]:
-    """All that is done to the runs of a search's first stage, in its order."""
+def bookkeeping(asked: Request) -> dict[str, Callable[[], Any]]:
+    """What is done for a search beside its runs, in order."""
+    folder = asked.results / "e"
     return {
         "plan": lambda: stages.first(asked),
         "write": lambda: plan.write(stages.first(asked).planned, asked.results),
         "execute": lambda: execute(stages.first(asked)),
-        "survey": lambda: [status.look(run) for run in store.run_dirs(asked.results / "e")],
+        "survey": lambda: [status.look(run) for run in store.run_dirs(folder)],
         "go on": lambda: stages.first(asked),
         "collect": lambda: collect(asked.results, ["e"]),
     }
 
 
 def test_the_files_that_a_search_opens_are_as_many_a_run_however_many_points(tmp_path: Path) -> None:
-    """Planned, written, looked at, gone on with, collected: none of it looks at runs for every run."""
+    """Planned, written, looked at, gone on with, collected: none of it looks at all runs for each of them."""
     sys.addaudithook(_note)
     a_run: dict[str, list[float]] = {}
     for points in (5, 20):
@@ -305,9 +307,8 @@ def test_the_files_that_a_search_opens_are_as_many_a_run_however_many_points(tmp
         file.parent.mkdir()
         file.write_text(FILE.replace("points = 9", f"points = {points}").replace('"random"', ""))
         asked = request(file)
-        runs = 2 * 2 * points
-        for name, each in _work(asked).items():
-            a_run.setdefault(name, []).append(opened(asked.results, each) / runs)
+        for name, work in bookkeeping(asked).items():
+            a_run.setdefault(name, []).append(opened(asked.results, work) / (2 * 2 * points))
     assert a_run.pop("plan") == [0, 0] and a_run["write"][0] >= 1, "what is there is counted"
     for name, (few, many) in a_run.items():
         assert many <= few + 0.1 and few < 10, name

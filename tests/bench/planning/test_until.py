@@ -144,8 +144,9 @@ def test_what_decided_is_noted_before_the_first_run_and_told_by_every_table(tmp_
 
 def test_of_a_pair_that_was_looked_at_twice_all_looks_are_noted_together(tmp_path: Path) -> None:
     for width, first, most in ((1.0, 12, 30), (0.5, 10, 20), (2.0, 10, 20)):
-        until = experiment.Until(entry_a="raft", entry_b="byol", each=5, width=width, first=first, most=most)
-        experiment.name_until(tmp_path, until)
+        looks = {"width": width, "first": first, "each": 5, "most": most}
+        asked = experiment.Until.model_validate({"entry_a": "raft", "entry_b": "byol", **looks})
+        experiment.name_until(tmp_path, asked)
     (noted,) = experiment.read(tmp_path).untils
     assert (noted.width, noted.first, noted.most) == (0.5, 10, 30)
 

@@ -74,5 +74,12 @@ def test_what_is_no_published_table_is_told(tmp_path: Path, rows: list[dict[str,
         published.read(folder(tmp_path, *rows) / "runs.csv")
 
 
+def test_a_bundle_is_to_be_unpacked_even_beside_a_table(tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text("a table that nobody asked for\n")
+    (tmp_path / "paper.zip").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"paper\.zip: unpack it, and name the folder in it"):
+        published.read(tmp_path / "paper.zip")
+
+
 def test_a_run_of_another_experiment_that_was_counted_there_is_no_second_one(tmp_path: Path) -> None:
     assert len(published.read(folder(tmp_path, ROW, {**ROW, "state": "duplicate"})).done) == 1
