@@ -87,8 +87,8 @@ def budget(row: Row) -> str:
 def _difference(row: Row) -> str:
     if math.isnan(row["difference"]):
         return DASH
-    low, high = number(row["difference_low"]), number(row["difference_high"])
-    return f"{row['difference']:+.2f} [{low}, {high}]"
+    low, high = row["difference_low"], row["difference_high"]
+    return f"{row['difference']:+.2f}" + ("" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]")
 
 
 def _metric(header: str, name: str, digits: int) -> Column:
@@ -181,6 +181,17 @@ def marked(row: Row, column: str, mark: str) -> str:
     """The text of one cell with a mark, and behind it how many seeds it is of, if they are not all that are done."""
     n = row.get(f"{column}_n", 0)
     return COLUMNS[column].text(row) + MARKS.get(mark, "") + (f" ({n})" if 0 < n < row["done"] else "")
+
+
+def chances(rows: pd.DataFrame, metric: str) -> str:
+    """For what an interval holds: for other seeds, and other test images where predictions are stored."""
+    seeds = "over training seeds (t), on one fixed test set"
+    if rows[f"{metric}_high_seeds_images"].isna().all():
+        return seeds
+    return (
+        f"for new seeds and new test images (both crossed as random) of {COLUMNS[metric].header}, {seeds}, of all else "
+        f"({metric}_low and _high in leaderboard.csv: of {COLUMNS[metric].header} too)"
+    )
 
 
 def boards(table: pd.DataFrame, named: bool = True) -> Iterator[tuple[str, pd.DataFrame]]:

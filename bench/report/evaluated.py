@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
-from bench.report.columns import COLUMNS, DASH, interval, marked, name_column, records
+from bench.report.columns import COLUMNS, DASH, chances, interval, marked, name_column, records
 from bench.report.names import entry_name
-from bench.report.notes import chances, fewer_seeds
+from bench.report.notes import fewer_seeds
 from bench.report.section import Section
 from bench.runs.identity import seed_list
 from bench.tables.evaluated import SCORES, Measure, measures

@@ -7,7 +7,7 @@ import pandas as pd
 
 from bench.config.published import PUBLISHED
 from bench.evaluation.base import L2_GRID
-from bench.report.columns import COLUMNS, DASH
+from bench.report.columns import COLUMNS, DASH, chances
 from bench.report.names import dataset_name, entry_name
 from bench.report.power import aimed
 from bench.report.search_notes import searches
@@ -53,17 +53,6 @@ def notes(tables: Tables, rows: pd.DataFrame) -> list[str]:
         *searches(tables, rows, f"every {ONE[_kind(rows)]}"),
         *_missing(runs),
     ]
-
-
-def chances(rows: pd.DataFrame, metric: str) -> str:
-    """For what an interval holds: for other seeds, and other test images where predictions are stored."""
-    seeds = "over training seeds (t), on one fixed test set"
-    if rows[f"{metric}_high_seeds_images"].isna().all():
-        return seeds
-    return (
-        f"for new seeds and new test images (both crossed as random) of {COLUMNS[metric].header}, {seeds}, of all else "
-        f"({metric}_low and _high in leaderboard.csv: of {COLUMNS[metric].header} too)"
-    )
 
 
 def _published(preset: str, rows: pd.DataFrame) -> Iterator[str]:
@@ -122,8 +111,8 @@ def _tests(tables: Tables, rows: pd.DataFrame, name: str) -> Iterator[str]:
         family = f"the one pair of {kind}" if len(tested) == 1 else f"all {len(tested)} pairs of {kind}"
         yield (
             f"*: may have the best {name}: with 95 % confidence the truly best of these {kind} on this test set is "
-            f"among the * (Hsu's comparison with the best, Welch's tests on common seeds). It does not mean equal."
-            f"{mark}"
+            f"among the *{_unstarred(rows)} (Hsu's comparison with the best, Welch's tests on common seeds). It does "
+            f"not mean equal.{mark}"
         )
         yield (
             f"Differences: 95 % intervals over seeds of {family} at once (Welch, Bonferroni), of a reference alone; p "
@@ -146,6 +135,12 @@ def _tests(tables: Tables, rows: pd.DataFrame, name: str) -> Iterator[str]:
     if len(own) > 1:
         listed = "; ".join(f"{entries}: {seeds_of}" for seeds_of, entries in own.items())
         yield f"Seeds differ ({listed}): a mean is of a row's own seeds, a difference of the common ones."
+
+
+def _unstarred(rows: pd.DataFrame) -> str:
+    """What may be the best beside the starred."""
+    others = {"untested": " and the ?", "collapsed": " and those with collapsed seeds"}
+    return "".join(words for mark, words in others.items() if rows["mark"].eq(mark).any())
 
 
 def _power(tables: Tables, tested: pd.DataFrame, kind: str) -> Iterator[str]:

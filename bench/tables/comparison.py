@@ -183,7 +183,8 @@ def _family(
     rows = []
     for (row, difference), raw, adjusted, within in zip(pairs, p, holm(p), holm(equivalent), strict=True):
         row |= {"difference": difference.mean, "se": difference.se, **_interval(difference)}
-        row |= _interval(difference, "_simultaneous", ALPHA / tests)
+        if row["reference"] or not np.isnan(raw):  # what is not tested is of no family
+            row |= _interval(difference, "_simultaneous", ALPHA / tests)
         row |= {"p_welch": difference.p, "p_holm": float(adjusted), "significant": bool(adjusted < ALPHA)}
         row["p_equivalent"] = float(within)
         row["verdict"] = _verdict(raw, row["significant"], row["p_equivalent"], aim)

@@ -132,7 +132,9 @@ def test_the_terminal_at_80_columns(tmp_path: Path) -> None:
     assert "BYOL seed 4 missing (planned)" in text
     assert "SimSiam seed 2 collapsed" in text
     assert "Digits, preset quick, protocol version 1, seeds 0-4" in text
-    assert "the truly best of these methods on this test set is among the * (Hsu's comparison with the best" in text
+    assert (
+        "the truly best of these methods on this test set is among the * and those with collapsed seeds (Hsu's" in text
+    )
     assert "over seeds of all 10 pairs of methods at once (Welch, Bonferroni)" in text
     assert "Search budget: every method: 1 configuration, 5 runs." in text
 

@@ -5,12 +5,15 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import ArrayLike
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestIndPower
 from statsmodels.stats.weightstats import ttost_ind
 
+from bench.tables.comparison import Aim, candidates, compare, leaders
 from bench.tables.differences import detectable, difference, may_be_best, seeds_needed, welch
 from bench.tables.statistics import holm
 
@@ -79,6 +82,47 @@ def test_who_may_be_best_by_hand() -> None:
     assert p[0] > 0.025 > p[1]
     assert best_of(scores) == [True, True, False]
     assert best_of([A]) == [True]
+
+
+def test_no_star_has_a_simultaneous_interval_that_excludes_zero() -> None:
+    """Tables of 2 to 6 entries whose seeds are missing here and there: the star and the intervals agree in all."""
+    draws = np.random.default_rng(0)
+    starred = untested = 0
+    for _ in range(150):
+        rows = [
+            {"entry": f"e{i}", "method": f"e{i}", "seed": seed, "top1": draws.normal(90 + i / 2, 0.4)}
+            for i in range(draws.integers(2, 7))
+            for seed in range(draws.choice([1, 2, 3, 5]))
+        ]
+        runs = pd.DataFrame(rows).assign(dataset="d", preset="p", protocol=1, chosen=True, state="done")
+        best, among = leaders(runs, "top1"), candidates(runs, "top1")
+        pairs = compare(runs, best, "top1")
+        (leader,), (stars,) = best.values(), among.values()
+        for pair in pairs[pairs["with_best"]].to_dict("records"):
+            other = pair["entry_b"] if pair["entry_a"] == leader else pair["entry_a"]
+            if np.isnan(pair["p_holm"]):
+                untested += 1
+                assert np.isnan(pair["low_simultaneous"]), "of no family"
+            elif other in stars:
+                starred += 1
+                assert pair["low_simultaneous"] <= 0 <= pair["high_simultaneous"], pair
+    assert starred > 20 and untested > 20
+
+
+def test_equivalence_and_seeds_needed_are_of_all_pairs_of_the_table() -> None:
+    """Against statsmodels: TOST's p-values adjusted by Holm; power at Holm's worst over the six pairs."""
+    draws = np.random.default_rng(1)
+    own = {f"e{i}": draws.normal(90 + i / 4, 0.5, 5) for i in range(4)}
+    rows = [{"entry": e, "method": e, "seed": k, "top1": x} for e, values in own.items() for k, x in enumerate(values)]
+    runs = pd.DataFrame(rows).assign(dataset="d", preset="p", protocol=1, chosen=True, state="done")
+    pairs = compare(runs, leaders(runs, "top1"), "top1", aim=Aim(margin=1.0, difference=0.7))
+    two = [(own[a], own[b]) for a, b in zip(pairs["entry_a"], pairs["entry_b"], strict=True)]
+    raw = [ttost_ind(a, b, -1.0, 1.0, usevar="unequal")[0] for a, b in two]
+    assert pairs["p_equivalent"].to_numpy() == pytest.approx(multipletests(raw, method="holm")[1])
+    assert max(raw) < 1 and not np.allclose(raw, pairs["p_equivalent"])
+    needed = [seeds_needed(0.7, a.std(ddof=1), b.std(ddof=1), len(two)) for a, b in two]
+    assert pairs["seeds_needed"].tolist() == needed
+    assert needed != [seeds_needed(0.7, a.std(ddof=1), b.std(ddof=1)) for a, b in two]
 
 
 def test_detectable_is_near_statsmodels_where_spreads_are_equal() -> None:

@@ -243,8 +243,8 @@ def test_one_lucky_seed_does_not_beat_more(tmp_path: Path) -> None:
     tables = collect(tmp_path, ["e"])
     assert tables.grid.sort_values("optim.lr")["competes"].tolist() == [False, False, True, False]
     assert row(tables, "byol")["overrides"] == "optim.lr=1.0"
-    (note,) = [note for note in notes(tables, tables.leaderboard) if "chosen by" in note]
-    assert note.endswith("optim.lr=1.0, among those with the most seeds done (5); 3 not competing.")
+    (note,) = [note for note in notes(tables, tables.leaderboard) if "Chosen by" in note]
+    assert note.endswith("BYOL: optim.lr=1.0 (among those with the most seeds done (5), 3 not competing).")
 
 
 def test_the_spread_of_a_grid_point_is_the_sample_sd(tmp_path: Path) -> None:
