@@ -37,7 +37,7 @@ def test_what_is_hard_for_both_counts_for_neither() -> None:
 
 
 def test_more_chance_is_never_a_narrower_interval() -> None:
-    """Two degrees of freedom of the seeds: 4.3 standard errors; with as much variance of 1,000 images 2.6 larger ones."""
+    """Two degrees of freedom of the seeds: 4.3 standard errors; with a variance of 1,000 images 2.6 larger ones."""
     seed_means = np.array([89.0, 90.0, 91.0])
     a = Told(90 + 14 * np.tile([-1.0, 1.0], 500), seed_means, 0.0)
     low, high = images.interval(a)
