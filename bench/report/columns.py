@@ -184,13 +184,13 @@ def marked(row: Row, column: str, mark: str) -> str:
 
 
 def chances(rows: pd.DataFrame, metric: str) -> str:
-    """For what an interval holds: for other seeds, and other test images where predictions are stored."""
+    """What "half of the 95 % interval" goes on with: over seeds, or for new test images too where they are known."""
     seeds = "over training seeds (t), on one fixed test set"
     if rows[f"{metric}_high_seeds_images"].isna().all():
-        return seeds
+        return f" {seeds}"
     return (
-        f"for new seeds and new test images (both crossed as random) of {COLUMNS[metric].header}, {seeds}, of all else "
-        f"({metric}_low and _high in leaderboard.csv: of {COLUMNS[metric].header} too)"
+        f": of {COLUMNS[metric].header} for new seeds and new test images (both crossed as random), of all else "
+        f"{seeds}; in leaderboard.csv {metric}_low and _high are over seeds, too"
     )
 
 

@@ -55,7 +55,7 @@ def _notes(
     made = tables.evaluations.merge(pd.concat([runs, encoders.drop_duplicates()]))
     done = made[made["state"] == "done"]
     yield (
-        f"Test accuracies in percent, mean ± half of the 95 % interval {chances(rows, tables.metric)}; of several "
+        f"Test accuracies in percent, mean ± half of the 95 % interval{chances(rows, tables.metric)}; of several "
         "draws of labelled images a seed's number is their mean."
     )
     given = {mark for by_entry in found.values() for mark in by_entry.values()}

@@ -37,7 +37,7 @@ def notes(tables: Tables, rows: pd.DataFrame) -> list[str]:
     return [
         f"{dataset_name(first['dataset'])}, preset {first['preset']}, protocol version {first['protocol']}, "
         f"seeds {seed_list(used['seed']) or 'none done'}. "
-        f"Accuracies in percent: mean ± half of the 95 % interval {chances(rows, tables.metric)}; {DASH}: too few "
+        f"Accuracies in percent: mean ± half of the 95 % interval{chances(rows, tables.metric)}; {DASH}: too few "
         "seeds.",
         *_published(first["preset"], rows),
         *_methods(rows),
