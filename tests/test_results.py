@@ -89,11 +89,12 @@ def shown(values: pd.Series) -> str:
 
 
 def rows_of(name: str) -> dict[str, pd.DataFrame]:
-    """The done runs of an experiment, by the names of its rows, in the leaderboard's order."""
+    """The done runs that stand in an experiment's table, by the names of its rows, in the leaderboard's order."""
     runs = pd.read_csv(RESULTS / name / "runs.csv")
     leaderboard = pd.read_csv(RESULTS / name / "leaderboard.csv")
-    done = runs[runs["state"] == "done"]
-    return {entry_name(entry): done[done["entry"] == entry] for entry in leaderboard["entry"]}
+    done = runs[(runs["state"] == "done") & runs["chosen"]]
+    of = done["entry" if "entry" in done else "method"]  # of a version without entries
+    return {entry_name(entry): done[of == entry] for entry in leaderboard["entry"]}
 
 
 def predictors() -> list[list[str]]:
@@ -117,11 +118,32 @@ def predictors() -> list[list[str]]:
     return [*([kind, *(cell(f"{loss}, {kind}") for loss in losses)] for kind in kinds), computed]
 
 
-def tried() -> list[list[str]]:
-    """One seed of what was tried for the preset cifar10-small, by validation accuracy."""
-    rows = sorted(rows_of("cifar10-small-tried").items(), key=lambda row: row[1]["val_linear_top1"].mean())
-    metrics = (("val_linear_top1", 2), ("val_knn_top1", 2), ("uniformity", 2), ("effective_rank", 1))
-    return [[name, *(f"{runs[metric].item():.{digits}f}" for metric, digits in metrics)] for name, runs in rows]
+def small() -> list[list[str]]:
+    """CIFAR-10 at 16 pixels: a row an entry, best first, references last."""
+    board = pd.read_csv(RESULTS / "cifar10-small" / "leaderboard.csv")
+    seeds = rows_of("cifar10-small")
+    rows = []
+    for _, row in board.iterrows():
+        own = seeds[entry_name(row["entry"])]
+        rate = row["overrides"].partition("optim.lr=")[2].partition(" ")[0] or "–"
+        accuracies = [shown(own[f"test_{name}_top1"]) for name in ("linear", "knn")]
+        told = [f"{own['uniformity'].mean():.2f}", f"{own['effective_rank'].mean():.1f}"]
+        rows.append([entry_name(row["entry"]), rate, str(len(own)), *accuracies, *told])
+    return rows
+
+
+def searched() -> list[list[str]]:
+    """Digits: the rate that the search chose, accuracy with it and with the preset's, which was not searched so."""
+    board = pd.read_csv(RESULTS / "quick" / "leaderboard.csv")
+    seeds, before = rows_of("quick"), rows_of("quick-untuned") | rows_of("quick-newer")
+    rows = []
+    for _, row in board[~board["reference"]].iterrows():
+        name = entry_name(row["entry"])
+        own, untuned = seeds[name], before[name]
+        rate = row["overrides"].removeprefix("optim.lr=") + " (edge)" * (row["edges"] == "optim.lr")
+        accuracies = [shown(runs["test_linear_top1"]) for runs in (own, untuned)]
+        rows.append([name + " *" * (row["mark"] in ("best", "candidate")), rate, *accuracies])
+    return rows
 
 
 def judged(name: str) -> dict[str, pd.DataFrame]:
@@ -148,8 +170,9 @@ def test_every_number_in_the_tables_of_the_page_is_what_the_runs_say() -> None:
         [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()] for block in blocks
     ]
     expected = [
+        (["method", "rate", "seeds", "linear", "kNN", "uniformity", "eff. rank"], small()),
         (["predictor", "RAFT", "BYOL'", "BYOL", "alignment alone"], predictors()),
-        (["tried", "linear", "kNN", "uniformity", "eff. rank"], tried()),
+        (["method", "rate", "linear", "at the preset's rate"], searched()),
         (["method", "seeds", "1 %", "10 %", "50 %", "100 %", "fine-tuned", "gain"], few_labels_and_finetuning()),
     ]
     measured = [table for table in tables if table[0] != ["question", "answer", "runs"]]
@@ -176,7 +199,7 @@ def test_how_far_a_run_made_again_is_from_itself_is_what_the_page_says() -> None
     page = " ".join(PAGE.read_text().split())
     quick, ablation, predictors = (
         pd.read_csv(RESULTS / name / "runs.csv").set_index("run_id")
-        for name in ("quick", "raft-ablation", "predictors")
+        for name in ("quick-untuned", "raft-ablation", "predictors")
     )
     metrics = ["test_linear_top1", "test_knn_top1", "uniformity", "effective_rank"]
     both = predictors.loc[predictors.index.intersection(ablation.index)]
@@ -184,7 +207,7 @@ def test_how_far_a_run_made_again_is_from_itself_is_what_the_page_says() -> None
     pd.testing.assert_frame_equal(again[metrics], ablation.loc[again.index, metrics], check_exact=True)
     assert f"{len(again)} runs of raft-ablation" in page and f"the other {len(both) - len(again)}" in page
     apart = (quick["test_linear_top1"] - ablation["test_linear_top1"]).dropna().abs()
-    assert f"{len(apart)} runs of `quick`" in page
+    assert f"{len(apart)} runs of `quick-untuned`" in page
     assert f"{apart.mean():.1f} points on average, {apart.max():.1f} at most" in page
 
 
@@ -215,10 +238,10 @@ def test_the_tables_are_what_their_runs_give(
 def test_a_part_of_the_digits_table_comes_out_again(
     method: str, seeds: int, within: float, bench: Callable[..., None], tmp_path: Path
 ) -> None:
-    bench("sweep", str(RESULTS / "quick" / "experiment.toml"), "--method", method, "--seeds", str(seeds))
+    bench("sweep", str(RESULTS / "quick-untuned" / "experiment.toml"), "--method", method, "--seeds", str(seeds))
     again, committed = (
         runs[runs["method"] == method].set_index("seed")
-        for runs in (pd.read_csv(results / "quick" / "runs.csv") for results in (tmp_path / "results", RESULTS))
+        for runs in map(pd.read_csv, (tmp_path / "results/quick/runs.csv", RESULTS / "quick-untuned" / "runs.csv"))
     )
     assert sorted(again.index) == list(range(seeds))
     committed = committed.loc[again.index]
