@@ -51,8 +51,8 @@ def interval(row: Row, name: str, digits: int = 2, images: bool = True) -> str:
         between = DASH if math.isnan(low) else f"{low:.{digits}f}, {high:.{digits}f}"
         return f"{mean:.{digits}f} [{between}]"
     if images and not math.isnan(row.get(f"{name}_high_seeds_images", math.nan)):
-        high = row[f"{name}_high_seeds_images"]
-    half = high - mean
+        low, high = (row[f"{name}_{end}_seeds_images"] for end in ("low", "high"))
+    half = max(mean - low, high - mean)  # near 100 % the former, if images count
     return DASH if math.isnan(mean) else f"{mean:.{digits}f} ± {number(half, digits)}"
 
 

@@ -61,14 +61,32 @@ def difference(a: Told, b: Told | None = None) -> Difference:
 
 
 def interval(a: Told, b: Told | None = None) -> tuple[float, float]:
-    """The 95 % interval of `difference`, never narrower than that over seeds alone.
+    """The 95 % interval of `difference`; of a mean one that stays within 0 to 100.
 
-    It can be: the many images lend their degrees of freedom to a few seeds' variance.
+    Of a difference never narrower than that over seeds alone. It could be: the many images lend their degrees of
+    freedom to a few seeds' variance.
+
+    Of a mean it is Wilson's score interval of as many independent tries as would have its standard error, but no more
+    than there were; near 100 % the symmetric one held in .87 of simulated tables and ended above 100. Simulated with
+    359 images and 3, 5 and 10 seeds it holds in .93 to .99 of tables at true accuracies of 86, 97 and 99.7 %, and in
+    .98 and more at 99.96 %.
     """
     both = difference(a, b)
-    if not both.se > 0:
-        return float("nan"), float("nan")
     seeds = [entry.seed_means for entry in (a, b) if entry is not None]
+    if min(map(len, seeds)) < 2 or (b is not None and not both.se > 0):
+        return float("nan"), float("nan")
     of_seeds = welch([spread(own) / len(own) for own in seeds], [len(own) - 1 for own in seeds])
-    halves = [float(stats.t.isf(ALPHA / 2, df)) * se for se, df in ((both.se, both.df), of_seeds) if se > 0]
-    return both.mean - max(halves), both.mean + max(halves)
+    known = [(se, df) for se, df in ((both.se, both.df), of_seeds) if se > 0]
+    halves = [(float(stats.t.isf(ALPHA / 2, df)) * se, se, df) for se, df in known]
+    half, se, df = max(halves, default=(0.0, 0.0, float(len(a.image_means) - 1)))
+    return _score_interval(a, both.mean, se, df) if b is None else (both.mean - half, both.mean + half)
+
+
+def _score_interval(a: Told, mean: float, se: float, df: float) -> tuple[float, float]:
+    """Wilson's, of an accuracy in percent with this standard error."""
+    tries = float(len(a.image_means) * len(a.seed_means))
+    p = mean / 100
+    n = min(tries, p * (1 - p) / (se / 100) ** 2) if se > 0 else tries
+    t = float(stats.t.isf(ALPHA / 2, df)) ** 2 / n
+    middle, half = (p + t / 2) / (1 + t), (t * (p * (1 - p) + t / 4)) ** 0.5 / (1 + t)
+    return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)

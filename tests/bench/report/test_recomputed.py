@@ -151,7 +151,7 @@ def test_intervals_that_take_predictions_are_taken_as_they_are_and_told(folder: 
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "told"), [(0.01, 0.01, "narrower than"), (-1, 99, "which is not around"), (99, -1, "not around")]
+    ("low", "high", "told"), [(0.01, 0.01, "not half of"), (-1, 99, "which is not around"), (99, -1, "not around")]
 )
 def test_intervals_that_no_predictions_give_are_told(folder: Path, low: float, high: float, told: str) -> None:
     found = over_images(folder, low, high)

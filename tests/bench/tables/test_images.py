@@ -36,22 +36,40 @@ def test_what_is_hard_for_both_counts_for_neither() -> None:
     assert found.se == pytest.approx(seeds.se)
 
 
-def test_more_chance_is_never_a_narrower_interval() -> None:
+def test_more_chance_is_never_a_narrower_interval_of_a_difference() -> None:
     """Two degrees of freedom of the seeds: 4.3 standard errors; with a variance of 1,000 images 2.6 larger ones."""
     seed_means = np.array([89.0, 90.0, 91.0])
     a = Told(90 + 14 * np.tile([-1.0, 1.0], 500), seed_means, 0.0)
-    low, high = images.interval(a)
+    b = Told(np.zeros(1000), np.zeros(3), 0.0)
     alone = stats.t.interval(0.95, 2, 90, stats.sem(seed_means))
-    both = images.difference(a)
+    both = images.difference(a, b)
     assert both.se > stats.sem(seed_means) and stats.t.isf(0.025, both.df) * both.se < 90 - alone[0]
-    assert (low, high) == pytest.approx(alone)
+    assert images.interval(a, b) == pytest.approx(alone)
+
+
+def test_of_independent_tries_a_mean_has_wilsons_interval() -> None:
+    """Without spread between seeds or images beyond that of single tries: scipy's, of all tries; t for z."""
+    right = np.random.default_rng(2).random((2, 2000)) < 0.9
+    right[1, : right[0].sum() - right[1].sum()] = True  # about as many
+    tries, t = right.size, stats.t.isf(0.025, 1999)
+    told = Told(right.mean(axis=0) * 100, np.full(2, 100 * right.mean()), 0.0)
+    low, high = images._score_interval(told, 100 * right.mean(), 1e-9, 1999)
+    wilson = stats.binomtest(int(right.sum()), tries).proportion_ci(2 * stats.norm.cdf(t) - 1, method="wilson")
+    assert (low, high) == pytest.approx((100 * wilson.low, 100 * wilson.high))
+
+
+def test_where_all_is_right_an_interval_says_how_little_that_proves() -> None:
+    low, high = images.interval(images.told([np.ones(359, dtype=bool)] * 3))
+    assert high == 100 and 99 < low < 99.7
+    low, high = images.interval(images.told([np.zeros(359, dtype=bool)] * 3))
+    assert low == 0 and 0.3 < high < 1
 
 
 def test_one_seed_has_no_interval() -> None:
     told = images.told(list(RIGHT))
     one = Told(told.image_means, told.seed_means[:1], math.nan)
     assert math.isnan(images.difference(one, told).se) and math.isnan(images.interval(one, told)[0])
-    assert math.isnan(images.difference(told, one).se)
+    assert math.isnan(images.difference(told, one).se) and math.isnan(images.interval(one)[0])
 
 
 def entry(rng: np.random.Generator, hard: np.ndarray, level: float, seeds: int) -> Told:
@@ -78,3 +96,17 @@ def test_coverage_over_new_seeds_and_new_images(seeds: int) -> None:
         alone += low <= true <= high
     assert 0.93 <= both / r <= 0.97
     assert alone / r < 0.93
+
+
+@pytest.mark.parametrize(("level", "least", "most"), [(3.5, 0.92, 0.98), (6.0, 0.92, 0.98), (9.0, 0.92, 0.99)])
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_coverage_of_a_mean_over_new_seeds_and_new_images(level: float, least: float, most: float, seeds: int) -> None:
+    """86, 97 and 99.7 %: of 600 tables, so an error of one point; none has an end beyond 0 to 100."""
+    rng = np.random.default_rng(seeds)
+    true = 100 * expit(level + np.sqrt(2.5**2 + 1 + 0.3**2) * rng.standard_normal(1_000_000)).mean()
+    holds = 0
+    for _ in range(600):
+        low, high = images.interval(entry(rng, 2.5 * rng.standard_normal(359), level, seeds))
+        assert 0 <= low < high <= 100
+        holds += low <= true <= high
+    assert least <= holds / 600 <= most
