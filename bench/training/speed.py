@@ -57,14 +57,30 @@ def measure(
         raise UserError(f"train.{wrong}; there is no training step to measure")
     watch = Stopwatch(device, seconds, PARTS, say)
 
+    compiling: list[float] = []
+
+    def compiled(what: str, function: Callable[[], object]) -> Callable[[], object]:
+        """Call it once untimed, if it compiles then; what is timed is what a run does thousands of times."""
+        if job.compiled:
+            say(f"compiling for {what}")
+            begun = time.perf_counter()
+            function()
+            wait(device)
+            compiling.append(time.perf_counter() - begun)
+            watch.end += compiling[-1]
+        return function
+
+    def timed_by(what: str, function: Callable[[], object]) -> float:
+        return watch.time(what, compiled(what, function))
+
     # evaluation first, as steps on one batch over and over can make weights infinite
-    evaluation_seconds = watch.time("evaluation", lambda: _embed(job, images[:FORWARD_BATCH]))
+    evaluation_seconds = timed_by("evaluation", lambda: _embed(job, images[:FORWARD_BATCH]))
     probe = torch.arange(min(batch, PROBE))
-    probe_seconds = watch.time(f"a step on {len(probe)} images", lambda: job._train_step(probe, 0, 0))
+    probe_seconds = timed_by(f"a step on {len(probe)} images", lambda: job._train_step(probe, 0, 0))
     affordable = int(seconds / STEPS / probe_seconds * len(probe))
     timed = batch if device.type != "cpu" else min(batch, max(affordable, len(probe)))
     index = torch.arange(timed)
-    step_seconds = watch.time(f"a step on {timed} images", lambda: job._train_step(index, 0, 0))
+    step_seconds = timed_by(f"a step on {timed} images", lambda: job._train_step(index, 0, 0))
     chosen, labels = images[:timed].to(device), job.labels[:timed]
     draws = torch.Generator().manual_seed(0)
     views = tuple(view.to(memory_format=job.layout) for view in job.augment(chosen, draws))
@@ -105,6 +121,7 @@ def measure(
         "views": len(views),
         "precision": config.train.precision,
         "compiled": job.compiled,
+        "compile_seconds": sum(compiling),
         "step_images_per_second": timed / step_seconds,
         "augment_images_per_second": timed / parts["augment"],
         "evaluation_images_per_second": FORWARD_BATCH / evaluation_seconds,
@@ -142,6 +159,10 @@ def describe(measured: dict[str, Any]) -> str:
     ]
     if measured["timed_images"] < measured["batch_size"]:
         lines.insert(1, "timed on {timed_images} images of a batch, as a whole one takes long (--seconds gives more)")
+    if measured["compiled"]:
+        lines.insert(
+            1, "compiling      {compile_seconds:>9.0f} s  before the first step and evaluation, not counted below"
+        )
     extra: dict[str, Any] = {"compile": ", compiled" if measured["compiled"] else ""}
     if measured["pil_images_per_second"]:
         extra["ratio"] = measured["augment_images_per_second"] / measured["pil_images_per_second"]

@@ -1,7 +1,9 @@
 """`bench speed` measures what it says it does."""
 
 import json
+import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import v2
 from torchvision.transforms.functional import to_tensor
@@ -18,7 +21,7 @@ from bench.config.schema import RunConfig
 from bench.errors import UserError
 from bench.planning import plan
 from bench.runs.store import RunDir
-from bench.training import pictures, roofline, speed
+from bench.training import machine, pictures, roofline, speed
 from bench.training.trainer import Trainer
 
 
@@ -52,6 +55,29 @@ def test_a_step_and_its_parts_are_measured(method: str, monkeypatch: pytest.Monk
     assert measured["timed_images"] == 64
     assert json.loads(json.dumps(measured)) == measured
     assert "images/s" in speed.describe(measured)
+
+
+def test_compiling_is_told_and_counts_for_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiler that takes a second for every new batch size, where there is time for a few steps."""
+
+    def compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:
+        eager, known = network.forward, set[int]()
+
+        def forward(images: Tensor) -> Tensor:
+            if network.training and len(images) not in known:
+                known.add(len(images))
+                time.sleep(1)
+            found: Tensor = eager(images)
+            return found
+
+        return forward
+
+    monkeypatch.setattr(machine, "_compiled", compiled)
+    measured = speed.measure(config(train__compile="true"), "cpu", seconds=3)
+    assert measured["compiled"] and measured["compile_seconds"] >= 1
+    assert 64 / measured["step_images_per_second"] < 0.5
+    assert re.search(r"^compiling +[1-9]\d* s", speed.describe(measured), re.MULTILINE)
+    assert "compiling" not in speed.describe({**measured, "compiled": False})
 
 
 @pytest.mark.parametrize("method", ["byol", "supervised"])
