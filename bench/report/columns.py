@@ -189,8 +189,8 @@ def chances(rows: pd.DataFrame, metric: str) -> str:
     if rows[f"{metric}_high_seeds_images"].isna().all():
         return f" {seeds}"
     return (
-        f": of {COLUMNS[metric].header} its longer side, for new seeds and new test images (both as random), of all else "
-        f"{seeds}; in leaderboard.csv {metric}_low and _high are over seeds, too"
+        f": of {COLUMNS[metric].header} its longer side, for new seeds and new test images (both as random), of all "
+        f"else {seeds}; in leaderboard.csv {metric}_low and _high are over seeds, too"
     )
 
 
