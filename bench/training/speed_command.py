@@ -24,6 +24,7 @@ def speed(
     from bench.config.schema import RunConfig
     from bench.files import dump_json
     from bench.planning import sweep_file
+    from bench.planning.doubts import slow_on_cpu
     from bench.planning.threads import with_threads
     from bench.training import start, workers
 
@@ -34,6 +35,8 @@ def speed(
     device, several = workers.devices(options.device)[0], options.devices_per_run
     if device == "cpu":  # as a run alone would have them
         planned = with_threads(planned, None, workers.available_cores(), several)
+        for line in slow_on_cpu(RunConfig(**planned[0]["config"]).train):
+            print(f"warning: {line}", file=sys.stderr)
     start.guard_children()  # torch.compile and data loaders start some
     if several > 1:
         from bench.training import speed_devices

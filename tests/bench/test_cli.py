@@ -24,10 +24,12 @@ from PIL import Image
 from readme_plugin import PLUGIN
 
 from bench import cli
+from bench.errors import UserError
 from bench.files import parse_json
+from bench.planning import doubts
 from bench.planning.options import SweepOptions
 from bench.runs import provenance, store
-from bench.training import workers
+from bench.training import speed, workers
 from methods import plugins
 
 TINY = "--set data.size=8 --set train.epochs=2 --set train.batch_size=256 --set eval.every_epochs=2"
@@ -385,6 +387,29 @@ def test_the_report_is_there_whatever_columns_says(columns: str, monkeypatch: py
     said = bench("report e --format csv")
     assert said.code == 0
     assert "BYOL" in said.out and "linear" in said.out and "wrote results/e/runs.csv" in said.out
+
+
+@pytest.mark.parametrize(
+    ("device", "has", "precision", "warned"),
+    [
+        ("cpu", False, "bfloat16", True),
+        ("cpu", False, "float32", False),
+        ("cpu", True, "bfloat16", False),
+        ("cuda:0", False, "bfloat16", False),
+    ],
+)
+def test_speed_warns_of_bfloat16_where_the_processor_has_none(
+    device: str, has: bool, precision: str, warned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(*_: object) -> None:
+        raise UserError("enough")
+
+    monkeypatch.setattr(doubts, "_has_bfloat16", lambda: has)
+    monkeypatch.setattr(workers, "devices", lambda _: [device])
+    monkeypatch.setattr(speed, "measure", measured)
+    said = bench(f"speed --set train.precision={precision}").err.splitlines()
+    assert said[-1] == "bench: enough"
+    assert [line[:32] for line in said[:-1]] == ["warning: train.precision=bfloat1"] * warned
 
 
 def test_a_machine_without_a_temporary_folder_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Settings that cannot do what they say are told when they are planned; presets have none."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -83,3 +84,24 @@ def test_settings_with_their_effect_are_not() -> None:
 def test_bfloat16_without_instructions_is_slow(monkeypatch: pytest.MonkeyPatch, has: bool, cpu: bool, n: int) -> None:
     monkeypatch.setattr(module, "_has_bfloat16", lambda: has)
     assert len(told(cpu=cpu, train__precision="bfloat16")) == n
+    assert not told(cpu=cpu, train__precision="float32") and not told("random", cpu=cpu, train__precision="bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("flags", "has"),
+    [
+        ("flags\t: fpu sse4_2 fma avx2 f16c", False),
+        ("flags\t: fpu avx2 avx512f avx512_vnni", False),
+        ("flags\t: avx2 avx512f avx512_bf16 clzero", True),
+        ("flags\t: avx512f amx_bf16 amx_tile", True),
+        ("Features\t: fp asimd asimdhp", False),
+        ("Features\t: fp asimd i8mm bf16 dgh", True),
+    ],
+)
+def test_the_processor_says_whether_it_has_them(tmp_path: Path, flags: str, has: bool) -> None:
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{flags}\n\nprocessor\t: 1\n{flags}\n")
+    assert module._has_bfloat16(tmp_path / "cpuinfo") == has
+
+
+def test_a_system_that_does_not_tell_is_given_the_benefit_of_the_doubt(tmp_path: Path) -> None:
+    assert module._has_bfloat16(tmp_path / "cpuinfo")
