@@ -37,6 +37,7 @@ def measure(
     """Rates in images/s (an image gives `views`), milliseconds of a step's parts, shares, MB and hours.
 
     The PIL pipeline is a DataLoader with as many workers as our pipeline has threads, alone and around the same step.
+    Of compiled networks whole batches are timed, after `compile_seconds` of setting the run up and its first step.
     The roofline is the time that the step's own convolutions and matrix products take alone, one after the other in the
     same precision, forwards and backwards. All takes about `seconds`: on a CPU too slow for whole batches, steps are
     timed on `timed_images` of a batch; a pipeline of others that cannot be measured is None, and `left_out` says why.
@@ -48,6 +49,9 @@ def measure(
     keep_freed_memory()
     n, size = max(IMAGES, config.train.batch_size), config.data.size
     images = torch.randint(0, 256, (n, config.data.channels, size, size), dtype=torch.uint8)
+    if config.train.compile:
+        say("how long compiling takes")
+    begun = time.perf_counter()
     job = Trainer(config, 0, noise(images), device, RunDir(Path("speed")))  # nothing is written
     if job.optimizer is None:
         raise UserError(f"--method {config.method_name}: it has no training step to measure")
@@ -55,35 +59,25 @@ def measure(
     if batch > total or not job.epochs:
         wrong = f"batch_size={batch}: {config.data.name} has {total} images" if batch > total else "epochs=0"
         raise UserError(f"train.{wrong}; there is no training step to measure")
+    if job.compiled:
+        job._train_step(torch.arange(batch), 0, 0)  # may compile more
+        wait(device)
+    compile_seconds = time.perf_counter() - begun if job.compiled else 0.0
     watch = Stopwatch(device, seconds, PARTS, say)
 
-    compiling: list[float] = []
-
-    def compiled(what: str, function: Callable[[], object]) -> Callable[[], object]:
-        """Call it once untimed, if it compiles then; what is timed is what a run does thousands of times."""
-        if job.compiled:
-            say(f"compiling for {what}")
-            begun = time.perf_counter()
-            function()
-            wait(device)
-            compiling.append(time.perf_counter() - begun)
-            watch.end += compiling[-1]
-        return function
-
-    def timed_by(what: str, function: Callable[[], object]) -> float:
-        return watch.time(what, compiled(what, function))
-
     # evaluation first, as steps on one batch over and over can make weights infinite
-    evaluation_seconds = timed_by("evaluation", lambda: _embed(job, images[:FORWARD_BATCH]))
-    probe = torch.arange(min(batch, PROBE))
-    probe_seconds = timed_by(f"a step on {len(probe)} images", lambda: job._train_step(probe, 0, 0))
+    evaluation_seconds = watch.time("evaluation", lambda: _embed(job, images[:FORWARD_BATCH]))
+    probe = torch.arange(batch if job.compiled else min(batch, PROBE))  # another size would be compiled for
+    probe_seconds = watch.time(f"a step on {len(probe)} images", lambda: job._train_step(probe, 0, 0))
     affordable = int(seconds / STEPS / probe_seconds * len(probe))
     timed = batch if device.type != "cpu" else min(batch, max(affordable, len(probe)))
     index = torch.arange(timed)
-    step_seconds = timed_by(f"a step on {timed} images", lambda: job._train_step(index, 0, 0))
+    step_seconds = watch.time(f"a step on {timed} images", lambda: job._train_step(index, 0, 0))
     chosen, labels = images[:timed].to(device), job.labels[:timed]
     draws = torch.Generator().manual_seed(0)
     views = tuple(view.to(memory_format=job.layout) for view in job.augment(chosen, draws))
+    if job.compiled and config.train.accumulate > 1:
+        _passes(job, views, labels, 0)  # the step's were of slices: this one compiles for the whole batch
     forward_seconds, backward_seconds = _passes(job, views, labels, watch.begin("forward and backward passes"))
     parts = {
         "augment": watch.time("augmentation", lambda: job.augment(chosen, draws)),
@@ -121,7 +115,7 @@ def measure(
         "views": len(views),
         "precision": config.train.precision,
         "compiled": job.compiled,
-        "compile_seconds": sum(compiling),
+        "compile_seconds": compile_seconds,
         "step_images_per_second": timed / step_seconds,
         "augment_images_per_second": timed / parts["augment"],
         "evaluation_images_per_second": FORWARD_BATCH / evaluation_seconds,
@@ -161,7 +155,7 @@ def describe(measured: dict[str, Any]) -> str:
         lines.insert(1, "timed on {timed_images} images of a batch, as a whole one takes long (--seconds gives more)")
     if measured["compiled"]:
         lines.insert(
-            1, "compiling      {compile_seconds:>9.0f} s  before the first step and evaluation, not counted below"
+            1, "compiling      {compile_seconds:>9.0f} s  once a run, its first step included; not counted below"
         )
     extra: dict[str, Any] = {"compile": ", compiled" if measured["compiled"] else ""}
     if measured["pil_images_per_second"]:

@@ -57,8 +57,12 @@ def test_a_step_and_its_parts_are_measured(method: str, monkeypatch: pytest.Monk
     assert "images/s" in speed.describe(measured)
 
 
-def test_compiling_is_told_and_counts_for_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A compiler that takes a second for every new batch size, where there is time for a few steps."""
+@pytest.mark.parametrize(("accumulate", "expected"), [(1, [64]), (2, [32, 64])])
+def test_compiling_is_told_and_counts_for_nothing_else(
+    accumulate: int, expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiler that takes a second for every new batch size, where there is time for nothing."""
+    sizes: list[int] = []
 
     def compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:
         eager, known = network.forward, set[int]()
@@ -66,6 +70,7 @@ def test_compiling_is_told_and_counts_for_no_step(monkeypatch: pytest.MonkeyPatc
         def forward(images: Tensor) -> Tensor:
             if network.training and len(images) not in known:
                 known.add(len(images))
+                sizes.append(len(images))
                 time.sleep(1)
             found: Tensor = eager(images)
             return found
@@ -73,9 +78,12 @@ def test_compiling_is_told_and_counts_for_no_step(monkeypatch: pytest.MonkeyPatc
         return forward
 
     monkeypatch.setattr(machine, "_compiled", compiled)
-    measured = speed.measure(config(train__compile="true"), "cpu", seconds=3)
+    settings = {"train__compile": "true", "train__accumulate": str(accumulate)}
+    measured = speed.measure(config("simclr", **settings), "cpu", seconds=0)
+    assert sizes == expected  # none but those of a run, and of the passes on a whole batch
+    assert measured["timed_images"] == measured["batch_size"] == 64
     assert measured["compiled"] and measured["compile_seconds"] >= 1
-    assert 64 / measured["step_images_per_second"] < 0.5
+    assert 64 / measured["step_images_per_second"] < 0.5 and measured["forward_ms"] < 500
     assert re.search(r"^compiling +[1-9]\d* s", speed.describe(measured), re.MULTILINE)
     assert "compiling" not in speed.describe({**measured, "compiled": False})
 
