@@ -26,7 +26,7 @@ from bench.seeds import Init, stream
 from bench.team import ALONE, Team
 from bench.training import accumulate, checkpoint, optim
 from bench.training.ahead import Ahead, order
-from bench.training.machine import autocast, compile_backbones, memory_format, resident
+from bench.training.machine import autocast, compile_backbones, memory_format, resident, seed_draws
 from bench.training.online import OnlineProbe
 from methods import METHODS
 from methods.base import Method
@@ -197,7 +197,7 @@ class Trainer:
     def _draw(self, part: int = 0) -> None:
         """Set the random numbers of dropout and the like, in a slice of this step's batch."""
         place = [self.step, part] if part else [self.step]  # the first slice's are those of a batch in one
-        torch.manual_seed(self.team.seed(stream(self.seed, "init", Init.STEP, *place).initial_seed()))
+        seed_draws(self.team.seed(stream(self.seed, "init", Init.STEP, *place).initial_seed()), self.device)
 
     def _read_losses(self, pending: list[dict[str, Tensor]]) -> None:
         """Move what steps logged from the device to `self.losses`, at once. Raises NonFinite."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from bench.config.schema import RunConfig
 from bench.planning import plan
-from bench.training.machine import memory_format
+from bench.training.machine import memory_format, seed_draws
 from bench.training.trainer import build_method
 
 
@@ -44,6 +44,14 @@ def test_channels_last_is_left_out_where_onednn_writes_past_its_buffers(
     assert found == (torch.channels_last if safe else torch.contiguous_format)
     assert ("channels_last is left out: stem, Conv2d(" in caplog.text) == (not safe)
     assert memory_format(backbone, torch.device("cuda")) == torch.channels_last
+
+
+@pytest.mark.parametrize("seed", [0, 3, 2**62 + 1])
+def test_what_is_drawn_on_a_cpu_is_what_torch_draws_after_this_seed(seed: int) -> None:
+    torch.manual_seed(seed)
+    expected = torch.rand(5)
+    seed_draws(seed, torch.device("cpu"))
+    assert torch.equal(torch.rand(5), expected)
 
 
 @pytest.mark.parametrize(
