@@ -164,12 +164,13 @@ def report(
     console = Console(highlight=False, markup=False)
     asked = (results, _known(results, experiments or []), _split(formats))
     shown = _split(columns) if columns else None
+    power = power or bool(difference)
     if bundle:
-        names, tables = reports.gather(*asked, shown, metric, console, difference, power or bool(difference))
+        names, tables = reports.gather(*asked, shown, metric, console, difference, power)
         bundles.bundle(bundle, tables, names, asked[-1], shown, unredacted)
         written = [bundle]
     else:
-        written = reports.write(*asked, None, shown, metric, console, difference, power or bool(difference))
+        written = reports.write(*asked, None, shown, metric, console, difference, power)
     console.print("wrote " + ", ".join(str(path) for path in written), soft_wrap=True)
 
 

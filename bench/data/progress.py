@@ -9,8 +9,8 @@ SAID_EVERY = 10  # seconds
 class Progress:
     """ "decoded 12,000 of 50,000 pictures, 900 a second, 1 minutes left"; without a total, as far as it is known."""
 
-    def __init__(self, done: str, things: str, total: int | None = None) -> None:
-        self.verb, self.things, self.total, self.done = done, things, total, 0
+    def __init__(self, verb: str, things: str, total: int | None = None) -> None:
+        self.verb, self.things, self.total, self.done = verb, things, total, 0
         self.begun = self.said = time.monotonic()
 
     def add(self, n: int) -> None:

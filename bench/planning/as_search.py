@@ -8,7 +8,7 @@ from typing import Any
 from bench.errors import UserError
 from bench.planning.plan import combinations
 from bench.planning.search import FIRST_SEED, Range, Search
-from bench.planning.toml import value_of
+from bench.planning.toml import array_of
 
 Run = Mapping[str, Any]
 Settings = tuple[tuple[str, str], ...]
@@ -150,7 +150,7 @@ def _tables(search: Search, space: Settings) -> tuple[str, ...]:
     lines += ["", "[search.from]" if search.ranges else "[grid]"]
     for key, text in space:
         own = Range.parse(key, text)
-        values = f"[{', '.join(map(value_of, own.values))}]"
+        values = array_of(own.values)
         lines.append(f"{key} = {{ {own.kind} = {values} }}" if own.kind else f"{key} = {values}")
     return tuple(lines)
 

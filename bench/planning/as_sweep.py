@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from itertools import product
 
 from bench.planning.as_search import Row, Run, Settings, searches, split
-from bench.planning.toml import quoted, value_of
+from bench.planning.toml import array_of, quoted, value_of
 from bench.runs.experiment import Until
 
 PART = "# Runs of a search, planned as others: tables of what this makes count them with the runs that are reported.\n"
@@ -36,7 +36,8 @@ def _plain(planned: Iterable[Run], common: list[str], untils: Sequence[Until]) -
     for run in planned:
         seeds.setdefault(run["config_hash"], set()).add(run["seed"])
         first.setdefault(run["config_hash"], run)
-        part |= {run["config_hash"]} if "search" in run else set()
+        if "search" in run:
+            part.add(run["config_hash"])
     tried: dict[tuple[str, tuple[int, ...], bool], dict[Row, list[Settings]]] = {}
     for digest, run in first.items():
         own, rest = split(run)
@@ -55,7 +56,7 @@ def _plain(planned: Iterable[Run], common: list[str], untils: Sequence[Until]) -
                 fixed = tuple((key, values[0]) for key, values in settings.items() if len(values) == 1)
                 tried_of = {key: values for key, values in settings.items() if len(values) > 1}
                 lines = ["", "[grid]"] if tried_of else []
-                lines += [f"{key} = [{', '.join(map(value_of, values))}]" for key, values in tried_of.items()]
+                lines += [f"{key} = {array_of(values)}" for key, values in tried_of.items()]
                 texts.append(PART * of_search + _text(head, rows, fixed, lines))
     return texts
 
@@ -68,8 +69,7 @@ def _how_many(
     for until in reversed(untils):
         whole = len(points) == 1 and of == tuple(range(len(of))) and len(of) >= until.first
         if whole and {until.entry_a, until.entry_b} <= names and (len(rows) == 2 or len(of) == until.first):
-            asked = json.dumps(until.asked, ensure_ascii=False)
-            return [f"seeds = {until.first}", f"until = {asked}", f"max_seeds = {until.most}"]
+            return [f"seeds = {until.first}", f"until = {quoted(until.asked)}", f"max_seeds = {until.most}"]
     return [f"seeds = {_seeds(of)}"]
 
 

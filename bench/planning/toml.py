@@ -4,6 +4,7 @@ import codecs
 import json
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,11 @@ def value_of(text: str) -> str:
         except ValueError:
             continue
     return quoted(text)
+
+
+def array_of(texts: Iterable[str]) -> str:
+    """ "[0.1, true, \"a\"]"."""
+    return f"[{', '.join(map(value_of, texts))}]"
 
 
 def quoted(text: str) -> str:

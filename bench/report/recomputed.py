@@ -151,8 +151,9 @@ def _take_over(done: Recomputed, there: dict[str, pd.DataFrame]) -> None:
                 f"{name}.csv: {n} cells of {', '.join(columns)}: taken as they are, for they need the predictions of "
                 "every image; around the same numbers, and not far narrower than over seeds alone"
             )
-        for end in (column for column in columns if column.endswith(f"_low{BY_IMAGE}") or column == f"low{BY_IMAGE}"):
-            done.differing.setdefault(f"{name}.csv", []).extend(_impossible(frame, KEYS[name], end))
+        for column in columns:
+            if column.endswith(f"low{BY_IMAGE}"):
+                done.differing.setdefault(f"{name}.csv", []).extend(_impossible(frame, KEYS[name], column))
 
 
 def _impossible(frame: pd.DataFrame, keys: list[str], low: str) -> Iterator[str]:

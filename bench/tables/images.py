@@ -87,6 +87,6 @@ def _score_interval(a: Told, mean: float, se: float, df: float) -> tuple[float, 
     tries = float(len(a.image_means) * len(a.seed_means))
     p = mean / 100
     n = min(tries, p * (1 - p) / (se / 100) ** 2) if se > 0 else tries
-    t = float(stats.t.isf(ALPHA / 2, df)) ** 2 / n
-    middle, half = (p + t / 2) / (1 + t), (t * (p * (1 - p) + t / 4)) ** 0.5 / (1 + t)
+    share = float(stats.t.isf(ALPHA / 2, df)) ** 2 / n
+    middle, half = (p + share / 2) / (1 + share), (share * (p * (1 - p) + share / 4)) ** 0.5 / (1 + share)
     return 100 * max(0.0, middle - half), 100 * min(1.0, middle + half)

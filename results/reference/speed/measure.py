@@ -108,23 +108,20 @@ def augmentation() -> None:
     write("augmentation", rows)
 
 
-def _lightly(bfloat16: bool, batch: int = 256, steps: int = 4) -> float:
-    """Images/s of the loop in lightly's BYOL example."""
+def lightly_step(chosen: RunConfig, widths: tuple[int, int, int], bfloat16: bool = False) -> Callable[..., None]:
+    """The step of lightly's BYOL example on two views, its network ours. widths: of features, heads and embeddings."""
     from lightly.loss import NegativeCosineSimilarity
     from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead
     from lightly.models.utils import deactivate_requires_grad, update_momentum
 
-    torch.set_num_threads(THREADS)
-    same = config("byol", "cifar10")
-    network: Any = backbone.create(same.backbone, same.data.size)
-    projector, predictor = BYOLProjectionHead(512, 4096, 256), BYOLPredictionHead(256, 4096, 256)
+    features, hidden, out = widths
+    network: Any = backbone.create(chosen.backbone, chosen.data.size)
+    projector, predictor = BYOLProjectionHead(features, hidden, out), BYOLPredictionHead(out, hidden, out)
     slow_network, slow_projector = copy.deepcopy(network), copy.deepcopy(projector)
     deactivate_requires_grad(slow_network)
     deactivate_requires_grad(slow_projector)
     optimizer = torch.optim.SGD([*network.parameters(), *projector.parameters(), *predictor.parameters()], lr=0.06)
     criterion = NegativeCosineSimilarity()
-    images = torch.randint(0, 256, (2048, 3, 32, 32), dtype=torch.uint8)
-    pictures = Pictures(images, (steps + 1) * batch, lightly_transforms(32))
 
     def step(x0: Tensor, x1: Tensor) -> None:
         update_momentum(network, slow_network, m=0.99)
@@ -137,6 +134,15 @@ def _lightly(bfloat16: bool, batch: int = 256, steps: int = 4) -> float:
         optimizer.step()
         optimizer.zero_grad()
 
+    return step
+
+
+def _lightly(bfloat16: bool, batch: int = 256, steps: int = 4) -> float:
+    """Images/s of the loop in lightly's BYOL example."""
+    torch.set_num_threads(THREADS)
+    step = lightly_step(config("byol", "cifar10"), (512, 4096, 256), bfloat16)
+    images = torch.randint(0, 256, (2048, 3, 32, 32), dtype=torch.uint8)
+    pictures = Pictures(images, (steps + 1) * batch, lightly_transforms(32))
     stamps = []
     for x0, x1 in DataLoader(pictures, batch, shuffle=True, drop_last=True, num_workers=THREADS):
         step(x0, x1)

@@ -7,22 +7,17 @@ times, so that what else a machine does meets both alike; turns.csv has the medi
 threads the ratio to lightly's. Batches of 64, float32, the same network and heads; ours trains its online layer too.
 """
 
-import copy
 import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
+from measure import config, lightly_step  # beside this file
 
-from bench import backbone
-from bench.config.schema import RunConfig
-from bench.planning import plan
 from bench.runs import provenance
 from bench.runs.store import RunDir
 from bench.training import roofline, speed
@@ -40,20 +35,16 @@ _step: Callable[[], object]  # of this process
 _products: Callable[[], float]
 
 
-def config(preset: str, threads: int, compiled: str = "false") -> RunConfig:
-    own = {"threads": str(threads), "batch_size": str(BATCH), "precision": "float32", "compile": compiled}
-    (planned,) = plan.plan(["byol"], [0], preset, {f"train.{key}": value for key, value in own.items()}, {}, "speed")
-    return RunConfig(**planned["config"])
-
-
 def _prepare(preset: str, threads: int, compiled: str) -> None:
     """Set this process's `_step`."""
     global _step, _products
-    chosen = config(preset, threads, compiled or "false")
+    own = {"threads": str(threads), "batch_size": str(BATCH), "precision": "float32", "compile": compiled or "false"}
+    chosen = config("byol", preset, **{f"train__{key}": value for key, value in own.items()})
     size = chosen.data.size
     if not compiled:
         torch.set_num_threads(threads)
-        _step = _lightly(chosen, WIDTHS[preset], torch.randn(2, BATCH, 3, size, size))
+        given, step = torch.randn(2, BATCH, 3, size, size), lightly_step(chosen, WIDTHS[preset])
+        _step = lambda: step(*given)  # noqa: E731
         return
     set_determinism(threads)
     keep_freed_memory()
@@ -64,35 +55,6 @@ def _prepare(preset: str, threads: int, compiled: str) -> None:
     layout = tuple(view.to(memory_format=job.layout) for view in views)
     _step = lambda: job.learn(*views, labels)  # noqa: E731
     _products = lambda: roofline.roofline_seconds(job, layout, 5.0)  # noqa: E731
-
-
-def _lightly(chosen: RunConfig, widths: tuple[int, int, int], views: Tensor) -> Callable[[], object]:
-    """The step of lightly's BYOL example, but for its augmentation."""
-    from lightly.loss import NegativeCosineSimilarity
-    from lightly.models.modules import BYOLPredictionHead, BYOLProjectionHead
-    from lightly.models.utils import deactivate_requires_grad, update_momentum
-
-    features, hidden, out = widths
-    network: Any = backbone.create(chosen.backbone, chosen.data.size)
-    projector, predictor = BYOLProjectionHead(features, hidden, out), BYOLPredictionHead(out, hidden, out)
-    slow_network, slow_projector = copy.deepcopy(network), copy.deepcopy(projector)
-    deactivate_requires_grad(slow_network)
-    deactivate_requires_grad(slow_projector)
-    optimizer = torch.optim.SGD([*network.parameters(), *projector.parameters(), *predictor.parameters()], lr=0.06)
-    criterion = NegativeCosineSimilarity()
-    x0, x1 = views
-
-    def step() -> None:
-        update_momentum(network, slow_network, m=0.99)
-        update_momentum(projector, slow_projector, m=0.99)
-        p0, p1 = predictor(projector(network(x0))), predictor(projector(network(x1)))
-        z0, z1 = slow_projector(slow_network(x0)).detach(), slow_projector(slow_network(x1)).detach()
-        loss = 0.5 * (criterion(p0, z1) + criterion(p1, z0))
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return step
 
 
 def _timed() -> float:
