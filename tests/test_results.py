@@ -157,6 +157,33 @@ def test_every_number_in_the_tables_of_the_page_is_what_the_runs_say() -> None:
         assert rows == runs
 
 
+def test_what_the_page_says_of_cifar10_at_16_pixels_is_what_the_runs_say() -> None:
+    page = " ".join(PAGE.read_text().split())
+    rows, pairs = rows_of("cifar10-small"), pd.read_csv(RESULTS / "cifar10-small" / "pairs.csv")
+    tested = pairs[pairs["p_holm"].notna()].set_index(["entry_a", "entry_b"])
+    equivalent = tested["verdict"].str.contains("equivalent")
+    assert f"{tested['significant'].sum()} of {len(tested)} pairs differ, {equivalent.sum()} are equivalent" in page
+    assert (tested["significant"] | equivalent).all() and "every pair of methods is decided" in page
+    both = tested[tested["significant"] & equivalent]
+    assert list(both.index) == [("directpred", "vicreg")]
+    assert f"(DirectPred and VICReg are both: {both['difference'].item():.1f} apart)" in page
+    means = {name: runs["test_linear_top1"].mean() for name, runs in rows.items()}
+    references = {"supervised", "untrained", "untrained, branches on"}
+    above = min(means[name] for name in set(means) - references) - means["untrained, branches on"]
+    assert f"the last method is {above:.1f} points above" in page
+    ahead = tested.loc["simclr"]
+    assert ahead["significant"].all() and (ahead["difference"] > 0).all()
+    assert f"by {ahead['difference'].min():.1f} to {ahead['difference'].max():.1f} points" in page
+    assert equivalent["raft", "byol_prime"] and tested.loc["raft", "byol"]["significant"]
+    raft, bound = means["RAFT"] - means["BYOL"], means["BYOL'"] - means["BYOL"]
+    assert f"are equivalent, and {raft:.1f} and {bound:.1f} points ahead of BYOL" in page
+    history = pd.read_csv(RESULTS / "cifar10-small" / "history.csv")
+    reported = history[history["seed"].isin(rows["RAFT"]["seed"])]
+    curves = reported.pivot_table("val_knn_top1", "epoch", "entry")
+    apart = curves["raft"] - curves["byol"]
+    assert f"from {apart[2]:.1f} points of kNN on validation after two to {apart[8]:.1f} after eight" in page
+
+
 def test_what_the_page_says_of_few_labels_and_finetuning_is_what_the_runs_say() -> None:
     page = " ".join(PAGE.read_text().split())
     rows = judged("digits")

@@ -61,7 +61,7 @@ def rates(runs: list[dict[str, Any]], method: str) -> list[float]:
 
 def execute(asked: Request, **validation: float) -> None:
     """Leave results as if each run of the stage were done, its validation accuracy by the rate; a method's `validation`
-    is the rate that is best for it, and the worst by test accuracy and kNN, which choose nothing. Rates above 1 fail."""
+    is the rate that is best for it, and the worst by what chooses nothing: test accuracy, kNN. Rates above 1 fail."""
     for run in plan.write(asked.planned, asked.results):
         config = store.read_run(run).config
         rate = config["config"]["optim"]["lr"]
