@@ -134,6 +134,28 @@ def small() -> list[list[str]]:
     return rows
 
 
+def why() -> list[list[str]]:
+    """Linear accuracy and uniformity with a matrix as predictor, of seed 0: a row what was changed."""
+
+    def cell(table: str, entry: str) -> str:
+        runs = pd.read_csv(RESULTS / table / "runs.csv")
+        (run,) = runs[(runs["entry"] == entry) & (runs["seed"] == 0)].to_dict("records")
+        return f"{run['test_linear_top1']:.2f}, {run['uniformity']:.2f}"
+
+    rows = [
+        ("digits", "330, of which 22", "predictors", ""),
+        ("digits", "1,562, of which 22", "predictors-why", ", digits, 1562 steps"),
+        ("digits", "1,562, of which 781", "predictors-why", ", digits, 1562 steps, warm-up 781"),
+        ("CIFAR-10", "1,562, of which 22", "predictors-why", ", CIFAR-10, warm-up 22"),
+        ("CIFAR-10", "1,562, of which 781", "predictors-cifar10", ""),
+        ("CIFAR-10, views by crops alone", "1,562, of which 781", "predictors-why", ", CIFAR-10, crops alone"),
+    ]
+    return [
+        [data, steps, *(cell(table, f"{loss}, linear{changed}") for loss in ("RAFT", "BYOL"))]
+        for data, steps, table, changed in rows
+    ]
+
+
 def judged(name: str) -> dict[str, pd.DataFrame]:
     """The runs of an experiment of evaluations, by the names of rows, in the leaderboard's order."""
     runs = pd.read_csv(RESULTS / "evaluations" / name / "runs.csv")
@@ -146,9 +168,12 @@ def test_every_number_in_the_tables_of_the_page_is_what_the_runs_say() -> None:
     tables = [
         [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()] for block in blocks
     ]
+    losses = ["predictor", "RAFT", "BYOL'", "BYOL", "alignment alone"]
     expected = [
         (["method", "rate", "seeds", "linear", "kNN", "uniformity", "eff. rank"], small()),
-        (["predictor", "RAFT", "BYOL'", "BYOL", "alignment alone"], predictors("predictors", 5)),
+        (losses, predictors("predictors", 5)),
+        (losses, [row for row in predictors("predictors-cifar10", 3) if set(row[1:]) != {"–"}]),
+        (["data", "steps, warm-up", "RAFT", "BYOL"], why()),
     ]
     measured = [table for table in tables if table[0] != ["question", "answer", "runs"]]
     assert len(measured) == len(expected)
@@ -209,6 +234,22 @@ def test_what_the_page_says_of_the_predictors_is_what_the_runs_say() -> None:
     spread = [runs["uniformity"] for name, runs in rows_of("predictors").items() if name in SPREAD]
     assert len(spread) == len(SPREAD)
     assert f"between {max(map(max, spread)):.2f} and {min(map(min, spread)):.2f} in every run" in page
+
+
+def test_what_the_page_says_of_the_predictors_on_cifar10_is_what_the_runs_say() -> None:
+    page = " ".join(PAGE.read_text().split())
+    rows = rows_of("predictors-cifar10")
+    kinds = ("MLP", "linear + BN", "MLP without BN", "linear")
+    own = pd.concat([rows[f"{loss}, {kind}"] for loss in ("RAFT", "BYOL") for kind in kinds])
+    ends = own["uniformity"].max(), own["uniformity"].min()
+    assert "with batch norm or without uniformity ends between {:.2f} and {:.2f}".format(*ends) in page
+    means = own.groupby("entry")["test_linear_top1"].mean()
+    assert f"accuracy between {means.min():.1f} and {means.max():.1f} %" in page
+    untrained = rows["untrained"]["test_linear_top1"].mean()
+    alone = [runs["test_linear_top1"].mean() for name, runs in rows.items() if name.startswith("alignment alone")]
+    assert alone and max(alone) < untrained
+    none = rows["RAFT, none"]
+    assert none["test_linear_top1"].min() == 10 and none["effective_rank"].min() < 1.01
 
 
 def test_what_the_search_on_digits_changed_is_what_the_page_says() -> None:
