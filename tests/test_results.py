@@ -108,7 +108,7 @@ def predictors(name: str, seeds: int) -> list[list[str]]:
 
     def cell(name: str) -> str:
         own = rows.get(name)
-        if own is None:
+        if own is None or own.empty:
             return "–"
         rank = f"{own['effective_rank'].mean():.1f}"
         fewer = f" ({len(own)})" * (len(own) < seeds)
