@@ -246,6 +246,15 @@ def test_what_the_page_says_of_the_predictors_on_cifar10_is_what_the_runs_say() 
     assert "with batch norm or without uniformity ends between {:.2f} and {:.2f}".format(*ends) in page
     means = own.groupby("entry")["test_linear_top1"].mean()
     assert f"accuracy between {means.min():.1f} and {means.max():.1f} %" in page
+    pairs = pd.read_csv(RESULTS / "predictors-cifar10" / "pairs.csv")
+    both = pairs[pairs["entry_a"].isin(means.index) & pairs["entry_b"].isin(means.index)]
+    differ = both[both["significant"].astype(bool)]
+    assert f"of the {len(both)} pairs of these rows {len(differ)} differ" in page
+    assert {*zip(differ["entry_a"], differ["entry_b"], strict=True)} == {
+        ("RAFT, MLP", "RAFT, linear"),
+        ("RAFT, MLP", "BYOL, linear + BN"),
+    }
+    assert not both["verdict"].str.contains("equivalent").any()
     untrained = rows["untrained"]["test_linear_top1"].mean()
     alone = [runs["test_linear_top1"].mean() for name, runs in rows.items() if name.startswith("alignment alone")]
     assert alone and max(alone) < untrained
