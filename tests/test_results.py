@@ -82,6 +82,12 @@ def test_git_keeps_the_reference_results_and_ignores_what_commands_write(tmp_pat
     assert sorted(found) == sorted([".gitignore", *(f"results/{name}" for name in kept)])
 
 
+@pytest.fixture(scope="module")
+def page() -> str:
+    """The page of results, on one line."""
+    return " ".join(PAGE.read_text().split())
+
+
 def shown(values: pd.Series) -> str:
     """Mean and half of the 95 % t interval, if there are two values."""
     if len(values) == 1:
@@ -99,10 +105,13 @@ def rows_of(name: str) -> dict[str, pd.DataFrame]:
     return {entry_name(entry): done[of == entry] for entry in leaderboard["entry"]}
 
 
-def predictors(name: str, seeds: int) -> list[list[str]]:
+LOSSES = ("RAFT", "BYOL'", "BYOL", "alignment alone")
+
+
+def predictors(name: str, seeds: int, losses: tuple[str, ...] = LOSSES) -> list[list[str]]:
     """Linear accuracy, uniformity of z and effective rank of the features, (n) of n seeds only.
 
-    A row a predictor, a column a loss.
+    A row a predictor that was run, a column a loss.
     """
     rows = rows_of(name)
 
@@ -114,10 +123,10 @@ def predictors(name: str, seeds: int) -> list[list[str]]:
         fewer = f" ({len(own)})" * (len(own) < seeds)
         return f"{shown(own['test_linear_top1'])}, {shown(own['uniformity'])}, {rank}{fewer}"
 
-    losses = ("RAFT", "BYOL'", "BYOL", "alignment alone")
     kinds = ("MLP", "linear + BN", "MLP without BN", "linear", "none", "MLP frozen")
-    computed = ["linear, computed", "–", "–", cell("DirectPred"), "–"]
-    return [*([kind, *(cell(f"{loss}, {kind}") for loss in losses)] for kind in kinds), computed]
+    table = [[kind, *(cell(f"{loss}, {kind}") for loss in losses)] for kind in kinds]
+    table.append(["linear, computed", *(cell("DirectPred") if loss == "BYOL" else "–" for loss in losses)])
+    return [row for row in table if set(row[1:]) != {"–"}]
 
 
 def small() -> list[list[str]]:
@@ -168,12 +177,11 @@ def test_every_number_in_the_tables_of_the_page_is_what_the_runs_say() -> None:
     tables = [
         [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()] for block in blocks
     ]
-    small_predictors = [row for row in predictors("predictors-cifar10", 3) if set(row[1:]) != {"–"}]
-    losses = ["predictor", "RAFT", "BYOL'", "BYOL", "alignment alone"]
+    on_cifar10 = ("RAFT", "BYOL", "alignment alone")
     expected = [
         (["method", "rate", "seeds", "linear", "kNN", "uniformity", "eff. rank"], small()),
-        (losses, predictors("predictors", 5)),
-        (["predictor", "RAFT", "BYOL", "alignment alone"], [[r[0], r[1], *r[3:]] for r in small_predictors]),
+        (["predictor", *LOSSES], predictors("predictors", 5)),
+        (["predictor", *on_cifar10], predictors("predictors-cifar10", 3, on_cifar10)),
         (["data", "steps, warm-up", "RAFT", "BYOL"], why()),
     ]
     measured = [table for table in tables if table[0] != ["question", "answer", "runs"]]
@@ -183,8 +191,7 @@ def test_every_number_in_the_tables_of_the_page_is_what_the_runs_say() -> None:
         assert rows == runs
 
 
-def test_what_the_page_says_of_cifar10_at_16_pixels_is_what_the_runs_say() -> None:
-    page = " ".join(PAGE.read_text().split())
+def test_what_the_page_says_of_cifar10_at_16_pixels_is_what_the_runs_say(page: str) -> None:
     rows, pairs = rows_of("cifar10-small"), pd.read_csv(RESULTS / "cifar10-small" / "pairs.csv")
     tested = pairs[pairs["p_holm"].notna()].set_index(["entry_a", "entry_b"])
     equivalent = tested["verdict"].str.contains("equivalent")
@@ -210,8 +217,7 @@ def test_what_the_page_says_of_cifar10_at_16_pixels_is_what_the_runs_say() -> No
     assert f"from {apart[2]:.1f} points of kNN on validation after two to {apart[8]:.1f} after eight" in page
 
 
-def test_what_the_page_says_of_few_labels_and_finetuning_is_what_the_runs_say() -> None:
-    page = " ".join(PAGE.read_text().split())
+def test_what_the_page_says_of_few_labels_and_finetuning_is_what_the_runs_say(page: str) -> None:
     rows = judged("digits")
     assert all(len(runs) == 5 for runs in rows.values())
 
@@ -224,8 +230,7 @@ def test_what_the_page_says_of_few_labels_and_finetuning_is_what_the_runs_say() 
     assert "RAFT {}, BYOL {}, untrained {}".format(*said("finetune", names[1:])) in page
 
 
-def test_what_the_page_says_of_the_predictors_is_what_the_runs_say() -> None:
-    page = " ".join(PAGE.read_text().split())
+def test_what_the_page_says_of_the_predictors_is_what_the_runs_say(page: str) -> None:
     pairs = pd.read_csv(RESULTS / "predictors" / "pairs.csv")
     tested = pairs[pairs["p_holm"].notna()]
     better = tested[tested["significant"]]
@@ -237,8 +242,7 @@ def test_what_the_page_says_of_the_predictors_is_what_the_runs_say() -> None:
     assert f"between {max(map(max, spread)):.2f} and {min(map(min, spread)):.2f} in every run" in page
 
 
-def test_what_the_page_says_of_the_predictors_on_cifar10_is_what_the_runs_say() -> None:
-    page = " ".join(PAGE.read_text().split())
+def test_what_the_page_says_of_the_predictors_on_cifar10_is_what_the_runs_say(page: str) -> None:
     rows = rows_of("predictors-cifar10")
     kinds = ("MLP", "linear + BN", "MLP without BN", "linear")
     own = pd.concat([rows[f"{loss}, {kind}"] for loss in ("RAFT", "BYOL") for kind in kinds])
@@ -262,8 +266,7 @@ def test_what_the_page_says_of_the_predictors_on_cifar10_is_what_the_runs_say() 
     assert none["test_linear_top1"].min() == 10 and none["effective_rank"].min() < 1.01
 
 
-def test_what_the_search_on_digits_changed_is_what_the_page_says() -> None:
-    page = " ".join(PAGE.read_text().split())
+def test_what_the_search_on_digits_changed_is_what_the_page_says(page: str) -> None:
     now, *before = (rows_of(name) for name in ("quick", "quick-untuned", "quick-newer"))
     untuned = before[0] | before[1]
     moved = {
@@ -281,9 +284,8 @@ def test_what_the_search_on_digits_changed_is_what_the_page_says() -> None:
     assert not pairs["verdict"].str.contains("equivalent").any()
 
 
-def test_how_far_a_run_made_again_is_from_itself_is_what_the_page_says() -> None:
+def test_how_far_a_run_made_again_is_from_itself_is_what_the_page_says(page: str) -> None:
     """The same run ids in tables of several commits, all on one kind of processor."""
-    page = " ".join(PAGE.read_text().split())
     quick, ablation, predictors = (
         pd.read_csv(RESULTS / name / "runs.csv").set_index("run_id")
         for name in ("quick-untuned", "raft-ablation", "predictors")
